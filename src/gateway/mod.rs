@@ -1,0 +1,1 @@
+//! The shell around the calls: wires the rooms together and decides nothing.

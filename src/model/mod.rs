@@ -1,0 +1,21 @@
+//! The ground everybody stands on: ids, time, addresses, audio frames, private values, and every bound.
+//!
+//! Knows nothing of calls, protocols or sockets; imports no other room.
+//! Start at [`limits`]: it says how big anything here may get, and what happens then.
+
+mod address;
+mod audio;
+mod ids;
+pub mod limits;
+mod pii;
+mod speech;
+mod time;
+mod vars;
+
+pub use address::{Address, AddressError, Party};
+pub use audio::{Codec, Digit, FRAME_MS, FRAME_SAMPLES, Frame, SAMPLE_RATE};
+pub use ids::{CallId, LegId, PlayId, RunId};
+pub use pii::{Pii, Secret, Vault};
+pub use speech::{Heard, ItemId, Mouth, Speech};
+pub use time::Time;
+pub use vars::Vars;

@@ -1,0 +1,1 @@
+//! The outside world that actions talk to, one file per service.

@@ -1,0 +1,1 @@
+//! A simulated world for calls: network, callers, agents, chaos; virtual time.

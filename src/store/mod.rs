@@ -1,0 +1,1 @@
+//! What must survive: call records, events, jobs, deliveries.

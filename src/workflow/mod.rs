@@ -1,0 +1,1 @@
+//! Work after a call: durable, leased, retried, idempotent.
