@@ -1,0 +1,102 @@
+//! Everything a call needs to know of the configuration, resolved and checked before the call begins.
+//!
+//! It stands whole in the journal's header, so that a call can be replayed when the files have long changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Action, Prompt, Workflow};
+
+/// What to do with a call that a route led to an agent, or refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Which configuration this was taken from.
+    pub revision: String,
+    /// Who answers.
+    pub reception: Reception,
+    /// Every workflow that anything here may run, by id.
+    pub workflows: BTreeMap<String, Workflow>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "one per call, and nearly always the large one")]
+pub enum Reception {
+    /// An agent.
+    Agent(Agent),
+    /// Nobody: the caller is refused with a SIP status.
+    Refuse {
+        /// 300 to 699.
+        status: u16,
+        /// Seconds after which to try again.
+        retry_after_s: Option<u32>,
+    },
+}
+
+/// Who answers, and what it may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// The file's stem.
+    pub id: String,
+    /// How to reach it.
+    pub connector: Connector,
+    /// What runs while it rings.
+    pub before: Vec<Before>,
+    /// The caller is answered when everything is there, and at this time at the latest.
+    pub ring_budget: Duration,
+    /// What the agent may do during the call, each a tool of the agent's.
+    pub during: Vec<Action>,
+    /// Workflows that run after every call.
+    pub after: Vec<AfterCall>,
+    /// Runs live on the call, as a flow, when the agent cannot be reached or is lost; `None` ends the call.
+    pub fallback: Option<String>,
+    /// Said when a failed step has nowhere to go.
+    pub went_wrong: Prompt,
+    /// Whether both sides are recorded.
+    pub record: bool,
+    /// The call is ended after this time.
+    pub duration_max: Duration,
+}
+
+/// How to reach an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connector {
+    /// Built in: the workflow of this id runs live on the call.
+    Flow(String),
+    /// Built in: says what it hears.
+    Echo,
+    /// A vendor's socket.
+    Vendor {
+        /// The connector's name, as the agent room knows it.
+        name: String,
+        /// Its settings, checked by the agent room; without credentials.
+        settings: Value,
+        /// What the agent is told, with variables.
+        instructions: super::Template,
+        /// What it says first, with variables; `None` waits for the caller.
+        first_words: Option<super::Template>,
+        /// Its credential.
+        secret: Option<super::SecretRef>,
+    },
+}
+
+/// One action that runs while it rings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    /// What to do; its phase is `Before`.
+    pub action: Action,
+    /// Actions of this list that must be done first, by id. Without any it starts at once.
+    pub after: Vec<String>,
+}
+
+/// One workflow that runs after the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AfterCall {
+    /// The workflow's id.
+    pub workflow: String,
+}

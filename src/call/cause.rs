@@ -1,0 +1,191 @@
+//! Why something ended: one table of SIP status, Q.850, metric label, and who is to blame.
+
+use serde::{Deserialize, Serialize};
+
+use crate::actions::Failure;
+
+/// Why a leg or a call ended. Each cause has one row in the table below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Somebody hung up a talk that was going on.
+    Normal,
+    /// The caller gave up while it rang.
+    Canceled,
+    /// On another call.
+    Busy,
+    /// Rang and was not taken.
+    NoAnswer,
+    /// Refused by a person or a policy.
+    Declined,
+    /// No such number.
+    NotFound,
+    /// Known, and not reachable now.
+    Unavailable,
+    /// A server or its network failed.
+    ServerFailure,
+    /// Nobody answered our request at all.
+    Timeout,
+    /// No common codec, or a media description that cannot be met.
+    NoMedia,
+    /// The request made no sense.
+    BadRequest,
+    /// Too much work; later it may be possible.
+    Overload,
+    /// Our answer was never acknowledged.
+    NotAcknowledged,
+    /// The agent's connection failed or was lost.
+    AgentLost,
+    /// The call reached its longest duration.
+    TooLong,
+    /// Another leg took the call's place.
+    Replaced,
+    /// We broke.
+    Internal,
+}
+
+/// Who is to blame for an ending, or simply who ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    /// The one who called.
+    Caller,
+    /// The one who was called.
+    Callee,
+    /// The networks between.
+    Carrier,
+    /// The voice agent or its vendor.
+    Agent,
+    /// This gateway.
+    Us,
+}
+
+struct Row {
+    cause: Cause,
+    /// What we answer or send when this is our reason (RFC 3261 §21).
+    status: u16,
+    /// ITU-T Q.850 §2.2.7, for the Reason header (RFC 3326).
+    q850: u8,
+    label: &'static str,
+    blame: Blame,
+}
+
+const fn row(cause: Cause, status: u16, q850: u8, label: &'static str, blame: Blame) -> Row {
+    Row { cause, status, q850, label, blame }
+}
+
+// In the order of the enum, which a test holds it to.
+const TABLE: [Row; 17] = [
+    row(Cause::Normal, 200, 16, "normal", Blame::Caller),
+    row(Cause::Canceled, 487, 16, "canceled", Blame::Caller),
+    row(Cause::Busy, 486, 17, "busy", Blame::Callee),
+    row(Cause::NoAnswer, 480, 19, "no_answer", Blame::Callee),
+    row(Cause::Declined, 603, 21, "declined", Blame::Callee),
+    row(Cause::NotFound, 404, 1, "not_found", Blame::Caller),
+    row(Cause::Unavailable, 480, 20, "unavailable", Blame::Callee),
+    row(Cause::ServerFailure, 500, 41, "server_failure", Blame::Carrier),
+    row(Cause::Timeout, 408, 102, "timeout", Blame::Carrier),
+    row(Cause::NoMedia, 488, 65, "no_media", Blame::Carrier),
+    row(Cause::BadRequest, 400, 96, "bad_request", Blame::Carrier),
+    row(Cause::Overload, 503, 42, "overload", Blame::Us),
+    row(Cause::NotAcknowledged, 408, 102, "not_acknowledged", Blame::Carrier),
+    row(Cause::AgentLost, 480, 41, "agent_lost", Blame::Agent),
+    row(Cause::TooLong, 480, 16, "too_long", Blame::Us),
+    row(Cause::Replaced, 200, 16, "replaced", Blame::Us),
+    row(Cause::Internal, 500, 41, "internal", Blame::Us),
+];
+
+impl Cause {
+    fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
+    /// The SIP status with which we refuse a call for this reason.
+    pub fn status(self) -> u16 {
+        self.row().status
+    }
+
+    /// The Q.850 cause we put into the Reason header of a BYE or CANCEL.
+    pub fn q850(self) -> u8 {
+        self.row().q850
+    }
+
+    /// The name in records and metrics.
+    pub fn label(self) -> &'static str {
+        self.row().label
+    }
+
+    /// Whose doing it is when nothing more is known.
+    pub fn blame(self) -> Blame {
+        self.row().blame
+    }
+
+    /// What a SIP final response to our INVITE means.
+    pub fn from_status(status: u16) -> Cause {
+        match status {
+            200..300 => Cause::Normal,
+            486 | 600 => Cause::Busy,
+            480 => Cause::NoAnswer,
+            408 => Cause::Timeout,
+            404 | 410 | 484 | 485 | 604 => Cause::NotFound,
+            401 | 403 | 407 | 603 | 607 | 608 => Cause::Declined,
+            487 => Cause::Canceled,
+            415 | 488 | 606 => Cause::NoMedia,
+            503 => Cause::Overload,
+            400..500 => Cause::BadRequest,
+            _ => Cause::ServerFailure,
+        }
+    }
+
+    /// The cause of a route's refusal, for the record.
+    pub fn of_refusal(status: u16) -> Cause {
+        match status {
+            480 => Cause::Unavailable,
+            other => Cause::from_status(other),
+        }
+    }
+
+    /// The transfer's name for a target that ended like this (rule R12 of the feature table).
+    pub fn as_failure(self) -> Failure {
+        match self {
+            Cause::Busy => Failure::Busy,
+            Cause::NoAnswer | Cause::Unavailable | Cause::Canceled | Cause::TooLong => Failure::NoAnswer,
+            Cause::Declined => Failure::Declined,
+            Cause::NotFound => Failure::InvalidNumber,
+            Cause::NoMedia => Failure::MediaError,
+            Cause::Normal
+            | Cause::ServerFailure
+            | Cause::Timeout
+            | Cause::BadRequest
+            | Cause::Overload
+            | Cause::NotAcknowledged
+            | Cause::AgentLost
+            | Cause::Replaced
+            | Cause::Internal => Failure::Unreachable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_finds_its_own_row() {
+        for (at, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.cause as usize, at, "{:?}", row.cause);
+        }
+    }
+
+    #[test]
+    fn statuses_that_transfers_tell_apart_stay_apart() {
+        let failure = |status| Cause::from_status(status).as_failure();
+
+        assert_eq!(failure(486), Failure::Busy);
+        assert_eq!(failure(480), Failure::NoAnswer);
+        assert_eq!(failure(603), Failure::Declined);
+        assert_eq!(failure(404), Failure::InvalidNumber);
+        assert_eq!(failure(503), Failure::Unreachable);
+        assert_eq!(failure(488), Failure::MediaError);
+    }
+}
