@@ -61,6 +61,12 @@ enum Sound {
 }
 
 impl Api {
+    /// Whether the request cannot be made sensibly without this variable.
+    pub fn needs(&self, variable: &str) -> bool {
+        let templates = [&self.url].into_iter().chain(self.query.iter().map(|(_, value)| value)).chain(&self.body);
+        templates.flat_map(Template::variables).any(|name| name == variable)
+    }
+
     pub(super) fn handle(&self, state: &mut ApiState, input: &Input<'_>, vars: &Vars, out: &mut Vec<Effect>) {
         match input {
             Input::Started => {

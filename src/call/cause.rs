@@ -97,7 +97,9 @@ const TABLE: [Row; 17] = [
 
 impl Cause {
     fn row(self) -> &'static Row {
-        &TABLE[self as usize]
+        let row = &TABLE[self as usize];
+        debug_assert_eq!(row.cause, self, "the table is in the order of the enum");
+        row
     }
 
     /// The SIP status with which we refuse a call for this reason.

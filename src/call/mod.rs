@@ -1,9 +1,27 @@
 //! The heart: one call as a state machine.
 //!
-//! Pure. Owns no socket, no clock, no randomness, and cannot fail.
+//! Pure. Owns no socket, no clock, no randomness, and cannot fail: failures are events in and causes out. Never knows
+//! about SIP, vendors or files. Start at [`Call::handle`] in `machine.rs`; the neighbours are its vocabulary
+//! ([`Event`], [`Command`], [`Cause`]) and its organs (`talk.rs` who speaks, `runs.rs` actions, `moving.rs` transfers).
 
 mod cause;
+mod command;
+mod event;
+mod leg;
+mod machine;
+mod moving;
 mod outcome;
+mod runs;
+mod talk;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod wiring;
 
 pub use cause::{Blame, Cause};
+pub use command::{Command, Commands, Destination, Told};
+pub use event::{Event, Invitation, ToolCall};
+pub use machine::Call;
 pub use outcome::{Outcome, RunRecord, Speaker, Status, Turn};
+pub use timers::Timer;
+pub use wiring::Wiring;

@@ -40,8 +40,8 @@ pub struct Digit(u8);
 
 impl Digit {
     /// The digit of an RFC 4733 event number, or `None` for events that are not keys (above 15).
-    pub fn from_event(event: u8) -> Option<Digit> {
-        (event < 16).then_some(Digit(event))
+    pub const fn from_event(event: u8) -> Option<Digit> {
+        if event < 16 { Some(Digit(event)) } else { None }
     }
 
     /// The RFC 4733 event number, 0 to 15.

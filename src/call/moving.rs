@@ -1,0 +1,124 @@
+//! Transfers on a call: the transaction's steps carried out on legs, wiring and timers.
+
+use std::collections::VecDeque;
+
+use super::leg::{LegState, Role};
+use super::machine::Call;
+use super::{Cause, Command, Commands, Destination, Timer, Wiring};
+use crate::actions::{Failure, Input, Place, Playing, Target, TransferTo};
+use crate::model::{Address, LegId, Pii, RunId, limits};
+use crate::transfer::{RINGING_TONE, Step, Transfer};
+
+/// A transfer under way, and the run it is done for.
+#[derive(Clone, Debug)]
+pub(super) struct Moving {
+    pub(super) run: RunId,
+    transfer: Transfer,
+}
+
+impl Call {
+    pub(super) fn begin_transfer(&mut self, run: RunId, to: TransferTo, out: &mut Commands) {
+        if self.moving.is_some() || self.joined.is_some() {
+            return self.feed(run, Input::Transferred(Err(Failure::Unreachable)), out);
+        }
+        // The caller hears the agent's last words, but nobody hears the caller until somebody answers.
+        let hears =
+            self.agent.filter(|leg| self.flow.is_none() && self.legs.is_up(*leg)).map(|agent| (LegId::CALLER, agent));
+        out.push(Command::Wire(Wiring { hears: hears.into_iter().collect() }));
+        let (transfer, steps) = Transfer::start(to);
+        self.moving = Some(Moving { run, transfer });
+        self.take_steps(steps, out);
+    }
+
+    pub(super) fn on_message_heard(&mut self, out: &mut Commands) {
+        self.move_on(|transfer| transfer.message_heard(), out);
+    }
+
+    pub(super) fn on_target_answered(&mut self, leg: LegId, out: &mut Commands) {
+        self.move_on(|transfer| transfer.answered(leg), out);
+    }
+
+    pub(super) fn on_target_failed(&mut self, leg: LegId, cause: Cause, out: &mut Commands) {
+        self.timers.clear(Timer::RingTime(leg));
+        self.move_on(|transfer| transfer.failed(leg, cause.as_failure()), out);
+    }
+
+    pub(super) fn on_target_rang_out(&mut self, leg: LegId, out: &mut Commands) {
+        self.move_on(|transfer| transfer.rang_out(leg), out);
+    }
+
+    fn move_on(&mut self, advance: impl FnOnce(&mut Transfer) -> Vec<Step>, out: &mut Commands) {
+        let steps = self.moving.as_mut().map(|moving| advance(&mut moving.transfer));
+        self.take_steps(steps.unwrap_or_default(), out);
+    }
+
+    fn take_steps(&mut self, steps: Vec<Step>, out: &mut Commands) {
+        let mut steps = VecDeque::from(steps);
+        while let (Some(step), Some(moving)) = (steps.pop_front(), self.moving.as_mut()) {
+            let run = moving.run;
+            match step {
+                Step::SayMessage => {
+                    let message = moving.transfer.to().message.render(&self.vars);
+                    self.play(run, message, out);
+                }
+                Step::Wait => {
+                    let music = moving.transfer.to().music.as_ref();
+                    let clip =
+                        music.map_or_else(|| Pii::new(RINGING_TONE.to_owned()), |m| m.render(&self.vars, Place::Text));
+                    self.play(run, Playing::music(clip), out);
+                }
+                Step::Ring(target) => steps.extend(self.ring(&target, out)),
+                Step::HangUp(leg) => {
+                    self.legs.set(leg, LegState::Gone);
+                    out.push(Command::HangUp { leg, cause: Cause::NoAnswer });
+                }
+                Step::Joined(leg) => self.join(run, leg, out),
+                Step::GaveUp(failure) => self.give_back(run, failure, out),
+            }
+        }
+    }
+
+    /// Rings a target; returns the transfer's next steps when it cannot be dialled at all.
+    fn ring(&mut self, target: &Target, out: &mut Commands) -> Vec<Step> {
+        let address = target.to.render(&self.vars, Place::Text).reveal().parse::<Address>();
+        let Some(moving) = &mut self.moving else { return Vec::new() };
+        let Ok(address) = address else { return moving.transfer.refused(Failure::InvalidNumber) };
+        if self.legs.len() >= limits::LEGS_MAX {
+            return moving.transfer.refused(Failure::Unreachable);
+        }
+        let address = Pii::new(address);
+        let leg = self.legs.add(Role::Target(address.clone()));
+        moving.transfer.dialled(leg);
+        self.timers.set(Timer::RingTime(leg), self.now + target.ring);
+        out.push(Command::Dial { leg, to: Destination::Address(address) });
+        Vec::new()
+    }
+
+    fn join(&mut self, run: RunId, leg: LegId, out: &mut Commands) {
+        self.timers.clear(Timer::RingTime(leg));
+        self.moving = None;
+        self.flow = None;
+        self.joined = Some(leg);
+        self.transferred_to = self.legs.get(leg).and_then(|leg| match &leg.role {
+            Role::Target(address) => Some(address.clone()),
+            Role::Caller | Role::Agent => None,
+        });
+        self.stop_playing_for(run, out);
+        out.push(Command::Wire(Wiring::between(LegId::CALLER, leg)));
+        self.dismiss_agent(Cause::Replaced, out);
+        self.feed(run, Input::Transferred(Ok(())), out);
+    }
+
+    fn give_back(&mut self, run: RunId, failure: Failure, out: &mut Commands) {
+        self.moving = None;
+        self.stop_playing_for(run, out);
+        let back = self.agent.filter(|leg| self.legs.is_up(*leg) && self.flow.is_none());
+        out.push(Command::Wire(back.map_or_else(Wiring::apart, |agent| Wiring::between(LegId::CALLER, agent))));
+        let agentless = self.agent.is_none() && self.flow.is_none();
+        self.feed(run, Input::Transferred(Err(failure)), out);
+        if agentless {
+            // The agent was lost while somebody rang.
+            self.on_agent_lost(out);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::actions::{Prompt, Template};
+
+#[test]
+fn targets_ring_in_order_until_one_answers() {
+    let (mut transfer, steps) = Transfer::start(to(&["sip:a@x", "sip:b@x"], &[]));
+    assert_eq!(steps, [Step::SayMessage, Step::Ring(target("sip:a@x"))]);
+    transfer.dialled(LegId(2));
+
+    let after_busy = transfer.failed(LegId(2), Failure::Busy);
+    transfer.dialled(LegId(3));
+    let after_answer = transfer.answered(LegId(3));
+
+    assert_eq!(after_busy, [Step::Ring(target("sip:b@x"))]);
+    assert_eq!(after_answer, [Step::Joined(LegId(3))]);
+}
+
+#[test]
+fn nobody_found_gives_the_caller_back_with_the_last_reason() {
+    let (mut transfer, _) = Transfer::start(to(&["sip:a@x"], &[]));
+    transfer.dialled(LegId(2));
+
+    let steps = transfer.rang_out(LegId(2));
+
+    assert_eq!(steps, [Step::HangUp(LegId(2)), Step::GaveUp(Failure::NoAnswer)]);
+    assert_eq!(transfer.answered(LegId(2)), [], "a late answer finds nobody waiting");
+}
+
+#[test]
+fn a_fallback_is_chosen_by_cause_and_rung_once() {
+    let fallback = [(Failure::Busy, Fallback::Ring(target("sip:night@x"))), (Failure::Declined, Fallback::Back)];
+    let (mut transfer, _) = Transfer::start(to(&["sip:a@x", "sip:b@x"], &fallback));
+    transfer.dialled(LegId(2));
+
+    assert_eq!(transfer.failed(LegId(2), Failure::Busy), [Step::Ring(target("sip:night@x"))]);
+    transfer.dialled(LegId(3));
+    assert_eq!(transfer.failed(LegId(3), Failure::Busy), [Step::Ring(target("sip:b@x"))]);
+    transfer.dialled(LegId(4));
+    assert_eq!(transfer.failed(LegId(4), Failure::Declined), [Step::GaveUp(Failure::Declined)]);
+}
+
+#[test]
+fn a_report_of_another_leg_changes_nothing() {
+    let (mut transfer, _) = Transfer::start(to(&["sip:a@x"], &[]));
+    transfer.dialled(LegId(2));
+
+    assert_eq!(transfer.failed(LegId(9), Failure::Busy), []);
+    assert!(transfer.is_ringing(LegId(2)));
+}
+
+fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> TransferTo {
+    TransferTo {
+        targets: targets.iter().map(|to| target(to)).collect(),
+        fallback: fallback.iter().cloned().collect::<BTreeMap<_, _>>(),
+        message: Prompt { clips: vec![Template::parse("transfer.wav").unwrap()], text: None },
+        music: Some(Template::parse("music.wav").unwrap()),
+        sorry: Prompt::default(),
+    }
+}
+
+fn target(to: &str) -> Target {
+    Target { to: Template::parse(to).unwrap(), ring: Duration::from_secs(20) }
+}
