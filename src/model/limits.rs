@@ -69,6 +69,8 @@ pub const SIP_HEADER_LEN_MAX: usize = 4096;
 pub const SIP_ROUTES_MAX: usize = 70;
 /// Provisional answers of one outbound call that are told; a callee that sends more is no longer news.
 pub const SIP_RINGS_MAX: usize = 32;
+/// Answers to one of our INVITEs that wait to be looked at. More is a flood: further provisional ones are left out.
+pub const SIP_ANSWERS_MAX: usize = 64;
 /// Surplus answers of forks that are hung up one by one; further ones time out at their own end.
 pub const SIP_FORKS_MAX: usize = 16;
 /// How often a ringing call is told that it still rings: RFC 3261 §13.3.1.1 asks for once a minute, since proxies

@@ -18,11 +18,11 @@ pub(super) enum Out {
     /// Cancel that INVITE.
     Cancel(Option<u8>),
     /// Acknowledge a 2xx.
-    Ack(Request),
+    Ack(Letter),
     /// Send BYE and report when it is over.
-    Bye(Request),
+    Bye(Letter),
     /// Send BYE to an answer that we do not want; how that ends is nobody's concern.
-    Farewell(Request),
+    Farewell(Letter),
     /// Wake the dialog after this long.
     Arm(Timer, Duration),
     /// Or do not.
@@ -31,6 +31,16 @@ pub(super) enum Out {
     Tell(SipEvent),
     /// Forget the dialog.
     Over,
+}
+
+/// A request within a dialog, and where it goes first.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) request: Request,
+    /// The first route, or else the target (RFC 3261 §12.2.1.1).
+    pub(super) next: Uri,
+    /// Whether a proxy asked to stay in the path.
+    pub(super) is_routed: bool,
 }
 
 /// What a dialog may wait for.
@@ -122,19 +132,19 @@ impl Dialog {
     }
 
     /// The ACK of our INVITE number `cseq` (RFC 3261 §13.2.2.4).
-    pub(super) fn ack(&self, cseq: u32, own: &Own) -> Request {
+    pub(super) fn ack(&self, cseq: u32, own: &Own) -> Letter {
         self.write(Method::Ack, cseq, own)
     }
 
     /// The next BYE.
-    pub(super) fn bye(&mut self, cause: Option<u8>, own: &Own) -> Request {
+    pub(super) fn bye(&mut self, cause: Option<u8>, own: &Own) -> Letter {
         self.local_cseq = self.local_cseq.saturating_add(1);
         let mut bye = self.write(Method::Bye, self.local_cseq, own);
-        message::put_q850(&mut bye.headers, cause);
+        message::put_q850(&mut bye.request.headers, cause);
         bye
     }
 
-    fn write(&self, method: Method, cseq: u32, own: &Own) -> Request {
+    fn write(&self, method: Method, cseq: u32, own: &Own) -> Letter {
         // RFC 3261 §12.2.1.1: a first route without `lr` is an old strict router; it wants to be the Request-URI, and
         // the target goes to the end of the list.
         let (uri, routes) = match self.route.split_first() {
@@ -154,7 +164,8 @@ impl Dialog {
         message::put(headers, HeaderName::CSeq, cseq_value);
         message::put(headers, HeaderName::UserAgent, own.agent.clone());
         message::put(headers, HeaderName::ContentLength, "0");
-        request
+        let next = self.route.first().unwrap_or(&self.target).clone();
+        Letter { request, next, is_routed: !self.route.is_empty() }
     }
 }
 

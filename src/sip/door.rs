@@ -2,6 +2,8 @@
 //!
 //! Every request gets its defined answer here or is let in; nothing is served half-checked.
 
+use std::net::IpAddr;
+
 use sipx_sip::{HeaderName, Method, Request, Response, validate_request};
 
 use super::message::{self, ALLOW, SDP};
@@ -29,6 +31,18 @@ pub(super) enum Kind {
     Cancel,
     /// To acknowledge a 2xx.
     Ack,
+}
+
+/// Whether a datagram's Via would send our answers to somebody else than its sender.
+///
+/// By RFC 3261 §18.2.2 they go to `maddr`, else to `received`. We write `received` ourselves when it is needed, and
+/// nobody sends us unicast requests to be answered by multicast; so anything else is aimed at a third party.
+pub(super) fn is_aimed(request: &Request, source: IpAddr) -> bool {
+    let Some(Ok(via)) = request.headers.typed::<sipx_sip::Via>() else { return true };
+    let names_other = |value: Option<&[u8]>| {
+        value.is_some_and(|value| message::text(value).trim_matches(['[', ']']).parse() != Ok(source.to_canonical()))
+    };
+    names_other(via.maddr()) || names_other(via.received())
 }
 
 /// Judges a request that the stack could read. `tag` goes on To where the answer needs one.

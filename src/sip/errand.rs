@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::event::{DialogId, Failure, Transport};
 use super::message;
 use super::net::{Hop, Net, Way};
+use crate::model::limits;
 
 /// What an errand came to.
 #[derive(Debug)]
@@ -110,11 +111,11 @@ async fn watch(
             event = answers.next() => match event {
                 Some(TuEvent::Response(response)) => {
                     has_spoken = true;
-                    if waiting.len() < WAITING_MAX || response.status.is_final() {
+                    if waiting.len() < limits::SIP_ANSWERS_MAX || response.status.is_final() {
                         waiting.push_back(Report::Response(id, response));
                     }
                     // Copies of a 2xx come once per T2 at most, so this is a flood; the oldest has been superseded.
-                    if waiting.len() > 2 * WAITING_MAX {
+                    if waiting.len() > 2 * limits::SIP_ANSWERS_MAX {
                         waiting.pop_front();
                     }
                 }
@@ -219,6 +220,3 @@ async fn known(way: Way, net: &Net) -> Option<Hop> {
         Way::Nowhere => None,
     }
 }
-
-/// Answers of one INVITE that wait for the wire. More is a flood: further provisional ones are left out.
-const WAITING_MAX: usize = 64;

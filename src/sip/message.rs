@@ -343,10 +343,10 @@ pub(super) fn reason_phrase(status: u16) -> &'static str {
         513 => "Message Too Large",
         600 => "Busy Everywhere",
         603 => "Decline",
-        200..300 => "OK",
-        100..200 => "Session Progress",
-        300..400 => "Redirected",
-        400..500 => "Request Failed",
+        _ if status < 200 => "Session Progress",
+        _ if status < 300 => "OK",
+        _ if status < 400 => "Redirected",
+        _ if status < 500 => "Request Failed",
         _ => "Server Failure",
     }
 }

@@ -170,8 +170,13 @@ pub(super) fn way(uri: &Uri, default: Transport) -> Way {
     }
 }
 
-/// Whether an address means nothing outside somebody's own network.
-pub(super) fn is_private(ip: IpAddr) -> bool {
+/// Whether a peer met at `met` cannot be reached at the `named` address: it names a private network that is not ours,
+/// since it was met on a public address or on this very machine. Where both are private, no NAT need be between.
+pub(super) fn is_hidden(named: IpAddr, met: IpAddr) -> bool {
+    named != met && is_private(named) && (met.is_loopback() || !is_private(met))
+}
+
+fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_loopback() || ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local(),

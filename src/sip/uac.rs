@@ -3,7 +3,7 @@
 use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey};
 
 use super::config::SipTimers;
-use super::dialog::{Dialog, Out, Timer};
+use super::dialog::{Dialog, Letter, Out, Timer};
 use super::door;
 use super::event::{By, DialogId, Failure, SipCommand, SipEvent};
 use super::message::{self, Own};
@@ -24,7 +24,7 @@ pub(super) struct Uac {
     /// Provisional answers told so far.
     rings: usize,
     /// Answers that we did not want, by tag, with the ACK they got (RFC 3261 §13.2.2.4).
-    surplus: Vec<(Vec<u8>, Request)>,
+    surplus: Vec<(Vec<u8>, Letter)>,
 }
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ enum State {
     /// CANCEL is out.
     Canceling,
     /// Answered by the fork with this tag, which got this ACK.
-    Talking { session: Box<Session>, tag: Vec<u8>, ack: Box<Request> },
+    Talking { session: Box<Session>, tag: Vec<u8>, ack: Box<Letter> },
     /// It came to nothing.
     Over,
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
-use super::dialog::{Out, Timer};
+use super::dialog::{Letter, Out, Timer};
 use super::door::{self, Kind, Verdict};
 use super::errand::{self, Report};
 use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
@@ -249,6 +249,9 @@ impl Wire {
         let Incoming { key, request, source, transport, .. } = incoming;
         let transport = if transport == TransportKind::Udp { Transport::Udp } else { Transport::Tcp };
         let peer = Hop { addr: source, transport };
+        if transport == Transport::Udp && door::is_aimed(&request, source.ip()) {
+            return Counts::add(&self.counts.dropped);
+        }
         let tag = new_token();
         let kind = match door::judge(&request, &tag) {
             Verdict::Serve(kind) => kind,
@@ -276,7 +279,8 @@ impl Wire {
             return self.respond(endpoint, &key, message::respond(&request, 482, Some(&tag))).await;
         }
         // The channel is looked at first: a call that the gateway cannot hear of must not be left to ring.
-        if !self.backlog.is_empty() || self.events.capacity() == 0 || self.calls.len() >= limits::SIP_DIALOGS_MAX {
+        let is_deaf = self.events.is_closed() || self.events.capacity() == 0 || !self.backlog.is_empty();
+        if is_deaf || self.calls.len() >= limits::SIP_DIALOGS_MAX {
             Counts::add(&self.counts.shed);
             let mut response = message::respond(&request, 503, Some(&tag));
             message::put(&mut response.headers, HeaderName::RetryAfter, "5");
@@ -467,9 +471,9 @@ impl Wire {
                         let _ = cancel.send(cause);
                     }
                 }
-                Out::Ack(request) => self.acknowledge(id, request).await,
-                Out::Bye(request) => self.say(id, request, Some(id)),
-                Out::Farewell(request) => self.say(id, request, None),
+                Out::Ack(letter) => self.acknowledge(id, letter).await,
+                Out::Bye(letter) => self.say(id, letter, Some(id)),
+                Out::Farewell(letter) => self.say(id, letter, None),
                 Out::Arm(timer, after) => self.arm(id, timer, Some(Instant::now() + after)),
                 Out::Disarm(timer) => self.arm(id, timer, None),
                 Out::Tell(event) => self.tell(event),
@@ -497,8 +501,9 @@ impl Wire {
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
-    async fn acknowledge(&mut self, id: DialogId, request: Request) {
-        let Some((ways, endpoint)) = self.ways(id, &request) else { return };
+    async fn acknowledge(&mut self, id: DialogId, letter: Letter) {
+        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        let request = letter.request;
         match ways.first() {
             Some(Way::Known(hop)) => errand::acknowledge(&self.net, &request, *hop, endpoint).await,
             _ => {
@@ -508,29 +513,26 @@ impl Wire {
         }
     }
 
-    fn say(&mut self, id: DialogId, request: Request, report: Option<DialogId>) {
-        let Some((ways, endpoint)) = self.ways(id, &request) else { return };
-        self.errands.spawn(errand::say(request, ways, endpoint, report, self.net.clone(), self.reports.clone()));
+    fn say(&mut self, id: DialogId, letter: Letter, report: Option<DialogId>) {
+        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        self.errands.spawn(errand::say(letter.request, ways, endpoint, report, self.net.clone(), self.reports.clone()));
     }
 
-    /// The ways to try for a request within a dialog, best first (RFC 3261 §12.2.1.1: the route, else the target).
-    fn ways(&self, id: DialogId, request: &Request) -> Option<(Vec<Way>, usize)> {
+    /// The ways to try for a request within a dialog, best first.
+    fn ways(&self, id: DialogId, letter: &Letter) -> Option<(Vec<Way>, usize)> {
         let call = self.calls.get(&id)?;
         let met = Way::Known(call.peer);
-        let route = request.headers.typed::<sipx_sip::headers::Route>().and_then(Result::ok);
-        let has_route = route.is_some();
-        let uri = route.map_or_else(|| request.uri.clone(), |route| route.0.uri);
-        let way = net::way(&uri, call.peer.transport);
+        let way = net::way(&letter.next, call.peer.transport);
         let is_hidden = match &way {
             // Behind a NAT a peer writes an address of its own network; then where we met it is all we know.
-            Way::Known(hop) => hop.addr.ip() != call.peer.addr.ip() && net::is_private(hop.addr.ip()),
+            Way::Known(hop) => net::is_hidden(hop.addr.ip(), call.peer.addr.ip()),
             Way::Nowhere => true,
             Way::Named { .. } => false,
         };
         // A caller on TCP has a connection open; a new one to its Contact often meets a closed door.
         let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport == Transport::Tcp;
-        let ways = if !has_route && (is_hidden || has_connection) { vec![met, way] } else { vec![way, met] };
-        Some((ways, call.endpoint))
+        let stays = !letter.is_routed && (is_hidden || has_connection);
+        Some((if stays { vec![met, way] } else { vec![way, met] }, call.endpoint))
     }
 
     fn arm(&mut self, id: DialogId, timer: Timer, at: Option<Instant>) {

@@ -1,6 +1,6 @@
 //! Calls that come in, over real sockets.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringback::sip::{By, DialogId, SipCommand, SipConfig, SipEvent};
 
@@ -99,7 +99,7 @@ async fn an_answer_without_ack_is_repeated_and_then_hung_up() {
 
     peer.expect("SIP/2.0 200").await;
     let mut gaps = Vec::new();
-    let mut last = Instant::now();
+    let mut last = tokio::time::Instant::now();
     let bye = loop {
         let message = peer.recv().await;
         if message.start.starts_with("BYE") {
@@ -107,7 +107,7 @@ async fn an_answer_without_ack_is_repeated_and_then_hung_up() {
         }
         assert_eq!(message.status(), 200);
         gaps.push(last.elapsed());
-        last = Instant::now();
+        last = tokio::time::Instant::now();
     };
 
     // T1, 2·T1, then T2 = 4·T1: about 1.28 s hold some seventeen.

@@ -102,7 +102,11 @@ impl Peer {
     pub(crate) async fn assert_silent(&self, during: Duration) {
         let mut buffer = [0; 65536];
         let got = timeout(during, self.socket.recv_from(&mut buffer)).await;
-        assert!(got.is_err(), "a message nobody expected:\n{}", String::from_utf8_lossy(&buffer[..got.unwrap().unwrap().0]));
+        assert!(
+            got.is_err(),
+            "a message nobody expected:\n{}",
+            String::from_utf8_lossy(&buffer[..got.unwrap().unwrap().0])
+        );
     }
 }
 
@@ -150,7 +154,8 @@ impl Wire {
     fn whole(&self) -> Option<usize> {
         let head = self.buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let text = String::from_utf8_lossy(&self.buffer[..head]).to_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length:"))?.trim().parse::<usize>().unwrap();
+        let length =
+            text.lines().find_map(|line| line.strip_prefix("content-length:"))?.trim().parse::<usize>().unwrap();
         (self.buffer.len() >= head + length).then_some(head + length)
     }
 }
@@ -187,6 +192,8 @@ impl Msg {
             || self.text.contains("\r\n ")
             || self.text.contains("\r\n\t")
             || self.headers.iter().any(|(name, _)| name.len() == 1)
+            // It takes no IPv6 references in URIs either.
+            || self.text.contains("[")
             || self.start.contains("tel:")
             || ["via", "from", "to", "call-id", "cseq"].iter().any(|name| self.all(name).is_empty());
         if is_echo_of_something_odd {
@@ -199,6 +206,10 @@ impl Msg {
         message.via_header().unwrap().typed().unwrap_or_else(|error| panic!("Via: {error}:\n{}", self.text));
         message.from_header().unwrap().typed().unwrap_or_else(|error| panic!("From: {error}:\n{}", self.text));
         message.to_header().unwrap().typed().unwrap_or_else(|error| panic!("To: {error}:\n{}", self.text));
+        // Nor methods that it has never heard of.
+        if self.status() == 405 {
+            return;
+        }
         message.cseq_header().unwrap().typed().unwrap_or_else(|error| panic!("CSeq: {error}:\n{}", self.text));
         if let Ok(contact) = message.contact_header() {
             contact.typed().unwrap_or_else(|error| panic!("Contact: {error}:\n{}", self.text));
@@ -265,11 +276,8 @@ impl Line {
         let Line { call_id, at, gateway, transport, from, .. } = self;
         let to_tag = self.to_tag.as_ref().map(|tag| format!(";tag={tag}")).unwrap_or_default();
         let contact = if extra.contains("Contact:") { String::new() } else { format!("Contact: <sip:ada@{at}>\r\n") };
-        let content_type = if body.is_empty() || extra.contains("Content-Type:") {
-            ""
-        } else {
-            "Content-Type: application/sdp\r\n"
-        };
+        let content_type =
+            if body.is_empty() || extra.contains("Content-Type:") { "" } else { "Content-Type: application/sdp\r\n" };
         format!(
             "{method} sip:desk@{gateway} SIP/2.0\r\nVia: SIP/2.0/{transport} {at};branch={branch};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from};tag=ada\r\nTo: <sip:desk@{gateway}>{to_tag}\r\nCall-ID: {call_id}\r\n\
