@@ -59,7 +59,7 @@ impl Default for SipTimers {
 impl SipTimers {
     /// 64·T1, after which the other side counts as gone.
     pub fn patience(&self) -> Duration {
-        self.t1 * 64
+        self.t1.saturating_mul(64)
     }
 }
 

@@ -110,7 +110,8 @@ pub enum SipEvent {
     Reinvited {
         /// Which.
         dialog: DialogId,
-        /// Their new description. `None` for a mere refresh without one.
+        /// Their new description. `None` for a mere refresh without one; when their ACK then brings one, it is told in a
+        /// second event.
         sdp: Option<Vec<u8>>,
         /// The answer they got. `None` for a refresh without a description.
         answer: Option<String>,

@@ -129,7 +129,7 @@ impl Session {
         match (&mut self.standing, timer) {
             (Standing::Answered(answered), Timer::Repeat) => {
                 out.push(Out::Respond(answered.key.clone(), answered.response.clone()));
-                answered.interval = (answered.interval * 2).min(self.timers.t2);
+                answered.interval = answered.interval.saturating_mul(2).min(self.timers.t2);
                 out.push(Out::Arm(Timer::Repeat, answered.interval));
             }
             (Standing::Answered(answered), Timer::Patience) => {

@@ -225,16 +225,7 @@ proptest! {
     /// Whatever the stack can read, the door judges and a call can be made of, without a panic.
     #[test]
     fn nothing_readable_breaks_the_door(cuts in proptest::collection::vec((0..700usize, any::<u8>(), 0..3u8), 1..5)) {
-        let mut octets = INVITE.as_bytes().to_vec();
-        for (at, octet, how) in cuts {
-            let at = at % octets.len();
-            match how {
-                0 => octets[at] = octet,
-                1 => octets.insert(at, octet),
-                _ => drop(octets.remove(at)),
-            }
-        }
-        if let Ok(Message::Request(request)) = parse_datagram(octets.into(), &Limits::datagram()) {
+        if let Ok(Message::Request(request)) = parse_datagram(mutilated(INVITE.as_bytes(), cuts).into(), &Limits::datagram()) {
             let _ = super::door::judge(&request, "tag");
             let _ = super::door::is_aimed(&request, ip("192.0.2.1"));
             let source: SocketAddr = "192.0.2.1:5060".parse().unwrap();
@@ -244,6 +235,24 @@ proptest! {
                 uas.on_command(SipCommand::Answer { sdp: SDP.to_owned() }, &mut out);
                 uas.on_timer(Timer::Patience, &mut out);
             }
+        }
+    }
+
+    #[test]
+    fn nothing_readable_breaks_a_call_of_ours(
+        status in 100..700u16,
+        cuts in proptest::collection::vec((0..500usize, any::<u8>(), 0..3u8), 0..5),
+    ) {
+        let (mut uac, invite) = dialled();
+        let octets = Message::Response(answer(&invite, status, "bob")).to_bytes();
+        if let Ok(Message::Response(response)) = parse_datagram(mutilated(&octets, cuts).into(), &Limits::datagram()) {
+            let mut out = Vec::new();
+            uac.on_response(&response, &mut out);
+            uac.on_response(&response, &mut out);
+            uac.on_command(SipCommand::HangUp { cause: None }, &mut out);
+            uac.on_response(&response, &mut out);
+            let ends = told(&out).iter().filter(|e| matches!(e, SipEvent::Failed { .. } | SipEvent::Ended { .. })).count();
+            prop_assert_eq!(ends, 1);
         }
     }
 
@@ -263,6 +272,20 @@ proptest! {
             prop_assert_eq!(read.body().len(), SDP.len());
         }
     }
+}
+
+/// Octets replaced, inserted and taken away.
+fn mutilated(octets: &[u8], cuts: Vec<(usize, u8, u8)>) -> Vec<u8> {
+    let mut octets = octets.to_vec();
+    for (at, octet, how) in cuts {
+        let at = at % octets.len();
+        match how {
+            0 => octets[at] = octet,
+            1 => octets.insert(at, octet),
+            _ => drop(octets.remove(at)),
+        }
+    }
+    octets
 }
 
 fn ip(text: &str) -> IpAddr {
