@@ -44,3 +44,35 @@ pub const TOOL_RESULT_MAX: usize = 8 * 1024;
 pub const CALL_DURATION_MAX: Duration = Duration::from_secs(1800);
 /// How long a caller may ring: the ring budget of any agent is cut to this, below the 10 s at which carriers re-route.
 pub const RING_BUDGET_MAX: Duration = Duration::from_secs(8);
+
+/// Longest session description we read. Offers of browsers stay below 8 kB; longer is answered as broken.
+pub const SDP_LEN_MAX: usize = 16 * 1024;
+/// Streams in one session description. A conference room offers a handful; more is answered as broken.
+pub const SDP_STREAMS_MAX: usize = 32;
+
+/// SIP events waiting for the gateway. A second of very heavy traffic; when full, new calls are answered 503 with
+/// Retry-After, and events of calls that exist wait.
+pub const SIP_EVENTS: usize = 1024;
+/// Events of existing dialogs held back while the gateway does not read; beyond it we stop reading the network.
+pub const SIP_BACKLOG_MAX: usize = 4096;
+/// Commands waiting for the SIP task. The sender waits when it is full.
+pub const SIP_COMMANDS: usize = 1024;
+/// Dialogs at once. Ten times what one machine carries; further INVITEs are answered 503.
+pub const SIP_DIALOGS_MAX: usize = 20_000;
+/// Longest SIP message we serve; longer ones are answered 513 or dropped.
+pub const SIP_MESSAGE_MAX: usize = 64 * 1024;
+/// Headers of an INVITE that are passed on; the rest is left out. Carriers send about twenty.
+pub const SIP_HEADERS_MAX: usize = 64;
+/// Longest header value that is passed on (an Identity header takes about 1 kB); a longer one is left out.
+pub const SIP_HEADER_LEN_MAX: usize = 4096;
+/// Routes in one dialog. RFC 3261 sets none, and Max-Forwards allows 70; a longer set is answered 400.
+pub const SIP_ROUTES_MAX: usize = 70;
+/// Provisional answers of one outbound call that are told; a callee that sends more is no longer news.
+pub const SIP_RINGS_MAX: usize = 32;
+/// Answers to one of our INVITEs that wait to be looked at. More is a flood: further provisional ones are left out.
+pub const SIP_ANSWERS_MAX: usize = 64;
+/// Surplus answers of forks that are hung up one by one; further ones time out at their own end.
+pub const SIP_FORKS_MAX: usize = 16;
+/// How often a ringing call is told that it still rings: RFC 3261 §13.3.1.1 asks for once a minute, since proxies
+/// give up after three.
+pub const SIP_RING_REPEAT: Duration = Duration::from_secs(60);

@@ -1,3 +1,34 @@
 //! SIP: dialogs over the sans-IO stack, behind our own types.
 //!
-//! Dialogs are pure, `wire` does the IO. Nothing outside this room sees the stack's types. Never decides about a call.
+//! Dialogs are pure, `wire` does the IO. Nothing outside this room sees the stack's types. Never decides about a call:
+//! it tells what happened ([`SipEvent`]) and does as it is told ([`SipCommand`]).
+//! Start at [`Sip`], then `uas` (calls that come in), `uac` (calls that we place) and `session` (both, once answered).
+
+// Without the wire nobody drives the dialogs.
+#![cfg_attr(not(feature = "shell"), allow(dead_code))]
+
+mod config;
+#[cfg(feature = "shell")]
+mod counters;
+mod dialog;
+mod door;
+#[cfg(feature = "shell")]
+mod errand;
+mod event;
+mod message;
+#[cfg(feature = "shell")]
+mod net;
+mod session;
+#[cfg(all(test, feature = "shell"))]
+mod tests;
+mod uac;
+mod uas;
+#[cfg(feature = "shell")]
+mod wire;
+
+pub use config::{SipConfig, SipError, SipTimers};
+#[cfg(feature = "shell")]
+pub use counters::SipCounters;
+pub use event::{By, Caller, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+#[cfg(feature = "shell")]
+pub use wire::Sip;

@@ -1,1 +1,6 @@
 //! The one integration-test binary: real sockets, real peers, and the ladders.
+
+mod sip_door;
+mod sip_in;
+mod sip_out;
+mod sip_probe;

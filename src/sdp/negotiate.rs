@@ -1,0 +1,208 @@
+//! Offer and answer (RFC 3264): one voice codec, digits beside it, one stream.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::offer::{Audio, Offer, SdpError, Stream};
+use super::print;
+use crate::model::Codec;
+
+/// Our side of a description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Where the other side shall send audio to.
+    pub address: IpAddr,
+    /// The RTP port there.
+    pub port: u16,
+    /// What we can speak, most wanted first.
+    pub codecs: Vec<Codec>,
+    /// Stays the same for the life of a call.
+    pub session_id: u64,
+    /// Grows by one with every description that differs from the one before (RFC 3264 §8).
+    pub version: u64,
+}
+
+/// What both sides agreed on: all that the media needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The voice codec, both ways.
+    pub codec: Codec,
+    /// Its payload type when we send. G.711 packets that come in with its static number are fine too.
+    pub payload_type: u8,
+    /// Payload type for digits that we send; `None` when the other side takes none.
+    pub dtmf: Option<u8>,
+    /// Payload type of digits that come in; `None` when none were agreed.
+    pub dtmf_in: Option<u8>,
+    /// Where the other side says it listens. An unspecified address when it is on hold in the old way.
+    pub remote: SocketAddr,
+    /// Milliseconds of audio per packet that the other side asked for; 20 when it did not say.
+    pub ptime_ms: u32,
+    /// What we may do.
+    pub direction: Direction,
+}
+
+/// Who may send audio, as seen by the side that says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    SendRecv,
+    /// I send and do not listen.
+    SendOnly,
+    /// I listen and do not send.
+    RecvOnly,
+    /// Nobody sends.
+    Inactive,
+}
+
+impl Direction {
+    /// Whether whoever says this sends.
+    pub fn sends(self) -> bool {
+        matches!(self, Direction::SendRecv | Direction::SendOnly)
+    }
+
+    /// Whether whoever says this listens.
+    pub fn receives(self) -> bool {
+        matches!(self, Direction::SendRecv | Direction::RecvOnly)
+    }
+
+    /// The same as the other side says it (RFC 3264 §6.1).
+    pub fn mirrored(self) -> Direction {
+        match self {
+            Direction::SendOnly => Direction::RecvOnly,
+            Direction::RecvOnly => Direction::SendOnly,
+            same => same,
+        }
+    }
+
+    pub(super) fn from_stack(direction: sipx_sdp::Direction) -> Direction {
+        match (direction.sends(), direction.receives()) {
+            (true, true) => Direction::SendRecv,
+            (true, false) => Direction::SendOnly,
+            (false, true) => Direction::RecvOnly,
+            (false, false) => Direction::Inactive,
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::SendRecv => "sendrecv",
+            Direction::SendOnly => "sendonly",
+            Direction::RecvOnly => "recvonly",
+            Direction::Inactive => "inactive",
+        })
+    }
+}
+
+/// Answers an offer: one voice codec, in the offerer's order among ours, with the offerer's payload types.
+///
+/// # Errors
+///
+/// [`SdpError::NoCommonCodec`] or [`SdpError::AddressFamily`], both a 488.
+pub fn answer(offer: &Offer, local: &Local) -> Result<(Agreed, String), SdpError> {
+    let mut chosen = Err(SdpError::NoCommonCodec);
+    for (at, stream) in offer.streams.iter().enumerate() {
+        let Stream::Usable(audio) = stream else { continue };
+        match agree(audio, local) {
+            Ok(agreed) => {
+                chosen = Ok((at, agreed));
+                break;
+            }
+            Err(error) => chosen = Err(error),
+        }
+    }
+    let (chosen, agreed) = chosen?;
+
+    let mut text = print::head(local);
+    // RFC 3264 §6: as many m= lines as offered, in the same order; port 0 refuses one.
+    for (at, stream) in offer.streams.iter().enumerate() {
+        match stream {
+            Stream::Usable(_) if at == chosen => {
+                let voice = [(agreed.codec, agreed.payload_type)];
+                print::audio(&mut text, local.port, &voice, agreed.dtmf, agreed.direction);
+            }
+            Stream::Usable(audio) => {
+                let format = audio.codecs.first().map_or(0, |(_, payload_type)| *payload_type);
+                print::declined(&mut text, "audio", "RTP/AVP", &format.to_string());
+            }
+            Stream::Declined { media, protocol, format } => print::declined(&mut text, media, protocol, format),
+        }
+    }
+    Ok((agreed, text))
+}
+
+/// What we offer on a call that we place: our codecs in our order, and digits as payload type 101.
+pub fn offer(local: &Local) -> String {
+    let voice: Vec<(Codec, u8)> = local.codecs.iter().map(|codec| (*codec, static_number(*codec))).collect();
+    let mut text = print::head(local);
+    print::audio(&mut text, local.port, &voice, Some(DTMF_OFFERED), Direction::SendRecv);
+    text
+}
+
+/// Reads the answer to what [`offer`] gave for the same `local`.
+///
+/// # Errors
+///
+/// As [`Offer::parse`], or when the answer names no codec that we offered.
+pub fn accept(local: &Local, answer: &[u8]) -> Result<Agreed, SdpError> {
+    let answer = Offer::parse(answer)?;
+    // We offered one stream, so only the first can be the answer to it.
+    let audio = answer.usable().next().ok_or(SdpError::NoAudio)?;
+    let agreed = agree(audio, local)?;
+    Ok(Agreed { dtmf_in: agreed.dtmf.map(|_| DTMF_OFFERED), ..agreed })
+}
+
+/// Answers an offer in the middle of a call: the codec, address and port that `previous` named are kept.
+///
+/// The text is the same to the letter when nothing changed, so that a session refresh is one (RFC 3264 §8);
+/// otherwise its version is one higher.
+///
+/// # Errors
+///
+/// As [`answer`]; also [`SdpError::Unparsable`] when `previous` is not a description that we wrote.
+pub fn reanswer(previous: &str, offer: &Offer) -> Result<(Agreed, String), SdpError> {
+    let ours = sipx_sdp::parse(previous).map_err(|_| SdpError::Unparsable("our own description"))?;
+    let parsed = Offer::parse(previous.as_bytes())?;
+    let audio = parsed.usable().next().ok_or(SdpError::NoAudio)?;
+    let mut local = Local {
+        address: audio.address,
+        port: audio.port,
+        codecs: audio.codecs.iter().map(|(codec, _)| *codec).collect(),
+        session_id: ours.origin.session_id,
+        version: ours.origin.session_version,
+    };
+    let (agreed, text) = answer(offer, &local)?;
+    if text == previous {
+        return Ok((agreed, text));
+    }
+    local.version = local.version.wrapping_add(1);
+    answer(offer, &local)
+}
+
+fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
+    if audio.address.is_ipv4() != local.address.is_ipv4() {
+        return Err(SdpError::AddressFamily);
+    }
+    let (codec, payload_type) =
+        *audio.codecs.iter().find(|(codec, _)| local.codecs.contains(codec)).ok_or(SdpError::NoCommonCodec)?;
+    Ok(Agreed {
+        codec,
+        payload_type,
+        dtmf: audio.dtmf,
+        dtmf_in: audio.dtmf,
+        remote: SocketAddr::new(audio.address, audio.port),
+        ptime_ms: audio.ptime_ms,
+        direction: audio.direction.mirrored(),
+    })
+}
+
+fn static_number(codec: Codec) -> u8 {
+    match codec {
+        Codec::Pcmu => 0,
+        Codec::Pcma => 8,
+    }
+}
+
+/// The dynamic payload type that most of the field uses for `telephone-event`.
+const DTMF_OFFERED: u8 = 101;

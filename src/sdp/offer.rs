@@ -1,0 +1,238 @@
+//! Reading what the other side describes.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use sipx_sdp::rtpmap::Rtpmap;
+use sipx_sdp::session::{MediaDescription, SessionDescription};
+
+use super::Direction;
+use crate::model::{Codec, limits};
+
+/// A session description that somebody sent us, reduced to what a telephone can use of it.
+///
+/// It holds at least one audio stream that we could take part in; whether a codec fits is for
+/// [`super::answer`] to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Every stream in the order given, because the answer must mirror them all (RFC 3264 §6).
+    pub(super) streams: Vec<Stream>,
+}
+
+/// One `m=` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Audio that we could take part in.
+    Usable(Audio),
+    /// Anything else; answered with port 0.
+    Declined {
+        /// Media type as written.
+        media: String,
+        /// Transport profile as written.
+        protocol: String,
+        /// One of its formats, since an `m=` line must have one.
+        format: String,
+    },
+}
+
+/// An audio stream over plain RTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Audio {
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    /// Known codecs with their payload types, most wanted first.
+    pub(super) codecs: Vec<(Codec, u8)>,
+    /// Payload type of `telephone-event/8000`.
+    pub(super) dtmf: Option<u8>,
+    /// Direction as the other side sees it.
+    pub(super) direction: Direction,
+    pub(super) ptime_ms: u32,
+}
+
+impl Offer {
+    /// Reads a session description: CRLF or bare LF, unknown lines ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`SdpError::is_malformed`] tells what is broken (a 400) from what we cannot serve (a 488).
+    pub fn parse(body: &[u8]) -> Result<Offer, SdpError> {
+        if body.len() > limits::SDP_LEN_MAX {
+            return Err(SdpError::TooLarge);
+        }
+        // Names in s= and i= lines are often Latin-1; what we use is ASCII.
+        let text = String::from_utf8_lossy(body);
+        let session = sipx_sdp::parse(&text).map_err(|error| SdpError::Unparsable(reason(&error)))?;
+        if session.media.len() > limits::SDP_STREAMS_MAX {
+            return Err(SdpError::TooLarge);
+        }
+
+        let mut why_not = SdpError::NoAudio;
+        let streams: Vec<Stream> = session
+            .media
+            .iter()
+            .map(|media| match audio(&session, media) {
+                Ok(audio) => Stream::Usable(audio),
+                Err(error) => {
+                    // The first audio line that fails says why; other media never do.
+                    if why_not == SdpError::NoAudio {
+                        why_not = error;
+                    }
+                    Stream::Declined {
+                        media: media.media.clone(),
+                        protocol: media.protocol.clone(),
+                        format: media.formats.first().cloned().unwrap_or_else(|| "0".to_owned()),
+                    }
+                }
+            })
+            .collect();
+
+        if streams.iter().any(|stream| matches!(stream, Stream::Usable(_))) {
+            Ok(Offer { streams })
+        } else {
+            Err(why_not)
+        }
+    }
+
+    /// The codecs we know that are offered on any usable stream, most wanted first.
+    pub fn codecs(&self) -> Vec<Codec> {
+        let mut found = Vec::new();
+        for codec in self.usable().flat_map(|audio| &audio.codecs).map(|(codec, _)| *codec) {
+            if !found.contains(&codec) {
+                found.push(codec);
+            }
+        }
+        found
+    }
+
+    pub(super) fn usable(&self) -> impl Iterator<Item = &Audio> {
+        self.streams.iter().filter_map(|stream| match stream {
+            Stream::Usable(audio) => Some(audio),
+            Stream::Declined { .. } => None,
+        })
+    }
+}
+
+fn audio(session: &SessionDescription, media: &MediaDescription) -> Result<Audio, SdpError> {
+    if !media.media.eq_ignore_ascii_case("audio") {
+        return Err(SdpError::NoAudio);
+    }
+    if media.port == 0 {
+        return Err(SdpError::PortZero);
+    }
+    if !media.protocol.eq_ignore_ascii_case("RTP/AVP") {
+        return Err(SdpError::Profile);
+    }
+    // RFC 8866 §5.7: a stream's own c= line wins over the session's.
+    let connection = media.connection.as_ref().or(session.connection.as_ref()).ok_or(SdpError::NoAddress)?;
+    let address = connection.address.ip().ok_or(SdpError::NoAddress)?;
+
+    let mut codecs = Vec::new();
+    let mut dtmf = None;
+    for format in &media.formats {
+        let Some(payload_type) = format.parse::<u8>().ok().filter(|number| *number < 128) else { continue };
+        match kind(media, format, payload_type) {
+            Some(Format::Voice(codec)) => codecs.push((codec, payload_type)),
+            Some(Format::Digits) if dtmf.is_none() => dtmf = Some(payload_type),
+            Some(Format::Digits) | None => {}
+        }
+    }
+
+    // RFC 3264 §8.4: before direction attributes existed, an address of zeros put a call on hold.
+    let held = address.is_unspecified();
+    let stated = media.declared_direction().unwrap_or_else(|| session.direction());
+    Ok(Audio {
+        address,
+        port: media.port,
+        codecs,
+        dtmf,
+        direction: if held { Direction::Inactive } else { Direction::from_stack(stated) },
+        ptime_ms: ptime_ms(media),
+    })
+}
+
+enum Format {
+    Voice(Codec),
+    Digits,
+}
+
+fn kind(media: &MediaDescription, format: &str, payload_type: u8) -> Option<Format> {
+    let Some(map) = media.rtpmap(format) else {
+        // RFC 3551 §6: these two numbers need no rtpmap.
+        return match payload_type {
+            0 => Some(Format::Voice(Codec::Pcmu)),
+            8 => Some(Format::Voice(Codec::Pcma)),
+            _ => None,
+        };
+    };
+    let map = Rtpmap::parse(map).ok()?;
+    if map.clock_rate() != 8000 || map.channels() != 1 {
+        return None;
+    }
+    match map.encoding().to_ascii_lowercase().as_str() {
+        "pcmu" => Some(Format::Voice(Codec::Pcmu)),
+        "pcma" => Some(Format::Voice(Codec::Pcma)),
+        "telephone-event" => Some(Format::Digits),
+        _ => None,
+    }
+}
+
+fn ptime_ms(media: &MediaDescription) -> u32 {
+    let stated = media.attribute("ptime").and_then(|attribute| attribute.value.as_deref());
+    let stated = stated.and_then(|value| value.trim().parse::<u32>().ok());
+    // RFC 3551 §4.2: a receiver should take packets of up to 200 ms; anything outside is a mistake.
+    stated.filter(|ms| (10..=200).contains(ms)).unwrap_or(crate::model::FRAME_MS)
+}
+
+fn reason(error: &sipx_sdp::SdpError) -> &'static str {
+    match error {
+        sipx_sdp::SdpError::Missing(_) => "a required line is missing",
+        sipx_sdp::SdpError::Invalid { .. } => "a field does not parse",
+        // Also whatever the parser learns to complain about later.
+        _ => "a line is not of the form x=value",
+    }
+}
+
+/// Why no audio can be agreed. It repeats nothing of the text, which came from a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SdpError {
+    /// Longer than [`limits::SDP_LEN_MAX`], or more than [`limits::SDP_STREAMS_MAX`] streams.
+    TooLarge,
+    /// Not a session description; says what is wrong with it.
+    Unparsable(&'static str),
+    /// No audio among the streams.
+    NoAudio,
+    /// Every audio stream is switched off with port 0.
+    PortZero,
+    /// Audio only over a profile that we do not speak (SAVP, AVPF).
+    Profile,
+    /// No address to send to: no `c=` line, or a host name in it.
+    NoAddress,
+    /// The other side is on IPv6 and we are on IPv4, or the other way round.
+    AddressFamily,
+    /// Neither PCMU nor PCMA, or none of those that we were told to use.
+    NoCommonCodec,
+}
+
+impl SdpError {
+    /// Whether the text itself is broken, so that a 400 is right; otherwise it is fine but not for us: a 488.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, SdpError::TooLarge | SdpError::Unparsable(_))
+    }
+}
+
+impl fmt::Display for SdpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SdpError::TooLarge => f.write_str("the session description is too large"),
+            SdpError::Unparsable(why) => write!(f, "the session description cannot be read: {why}"),
+            SdpError::NoAudio => f.write_str("no audio is offered"),
+            SdpError::PortZero => f.write_str("the audio stream has port 0"),
+            SdpError::Profile => f.write_str("audio is offered over another profile than RTP/AVP"),
+            SdpError::NoAddress => f.write_str("the audio stream has no usable address"),
+            SdpError::AddressFamily => f.write_str("the audio stream uses the other IP version"),
+            SdpError::NoCommonCodec => f.write_str("no codec in common; PCMU or PCMA is needed"),
+        }
+    }
+}
+
+impl std::error::Error for SdpError {}

@@ -1,0 +1,193 @@
+//! The part of a dialog that both sides keep alike (RFC 3261 §12): tags, numbers, and the way to the other side.
+
+use std::time::Duration;
+
+use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
+
+use super::event::SipEvent;
+use super::message::{self, Own};
+use crate::model::limits;
+
+/// What a dialog wants done. The wire does it in this order.
+#[derive(Debug)]
+pub(super) enum Out {
+    /// Answer a request.
+    Respond(TransactionKey, Response),
+    /// Start the INVITE of an outbound call.
+    Invite(Request),
+    /// Cancel that INVITE.
+    Cancel(Option<u8>),
+    /// Acknowledge a 2xx.
+    Ack(Letter),
+    /// Send BYE and report when it is over.
+    Bye(Letter),
+    /// Send BYE to an answer that we do not want; how that ends is nobody's concern.
+    Farewell(Letter),
+    /// Wake the dialog after this long.
+    Arm(Timer, Duration),
+    /// Or do not.
+    Disarm(Timer),
+    /// Tell the gateway.
+    Tell(SipEvent),
+    /// Forget the dialog.
+    Over,
+}
+
+/// A request within a dialog, and where it goes first.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) request: Request,
+    /// The first route, or else the target (RFC 3261 §12.2.1.1).
+    pub(super) next: Uri,
+    /// Whether a proxy asked to stay in the path.
+    pub(super) is_routed: bool,
+}
+
+/// What a dialog may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Send the 2xx again, T1 after the first and then ever slower up to T2.
+    Repeat,
+    /// 64·T1: the ACK will not come, or no final answer after CANCEL.
+    Patience,
+    /// Say once more that it rings.
+    Ring,
+    /// Forget an INVITE that was refused.
+    Linger,
+}
+
+/// Tags, numbers, routes.
+#[derive(Clone, Debug)]
+pub(super) struct Dialog {
+    call_id: Vec<u8>,
+    /// Our From in requests, with our tag.
+    local: Vec<u8>,
+    /// Their To in requests, with their tag.
+    remote: Vec<u8>,
+    remote_tag: Vec<u8>,
+    local_cseq: u32,
+    remote_cseq: Option<u32>,
+    route: Vec<Uri>,
+    target: Uri,
+}
+
+impl Dialog {
+    /// From an INVITE that we received (RFC 3261 §12.1.1). `None` when it lacks what the front door asks for.
+    pub(super) fn incoming(invite: &Request, tag: &str) -> Option<Dialog> {
+        let headers = &invite.headers;
+        let from = message::value(headers, &HeaderName::From)?;
+        let from_uri = sipx_sip::Address::parse(&from, "From").ok()?.uri;
+        let mut local = message::value(headers, &HeaderName::To)?;
+        local.extend_from_slice(b";tag=");
+        local.extend_from_slice(tag.as_bytes());
+        Some(Dialog {
+            call_id: message::call_id(headers),
+            local,
+            remote: from,
+            remote_tag: message::tag(headers, &HeaderName::From).unwrap_or_default(),
+            local_cseq: 0,
+            remote_cseq: message::cseq(headers),
+            route: message::record_route(headers)?,
+            // RFC 2543 peers send no Contact; their From is the best that is known.
+            target: message::contact(headers).unwrap_or(from_uri),
+        })
+    }
+
+    /// From the answer to an INVITE that we sent (RFC 3261 §12.1.2).
+    pub(super) fn outgoing(invite: &Request, response: &Response) -> Option<Dialog> {
+        let mut route = message::record_route(&response.headers)?;
+        route.reverse();
+        Some(Dialog {
+            call_id: message::call_id(&invite.headers),
+            local: message::value(&invite.headers, &HeaderName::From)?,
+            remote: message::value(&response.headers, &HeaderName::To)?,
+            remote_tag: message::tag(&response.headers, &HeaderName::To).unwrap_or_default(),
+            local_cseq: message::cseq(&invite.headers)?,
+            remote_cseq: None,
+            route,
+            target: message::contact(&response.headers).unwrap_or_else(|| invite.uri.clone()),
+        })
+    }
+
+    /// Whether a request names the other side of this dialog.
+    pub(super) fn is_from_peer(&self, request: &Request) -> bool {
+        message::tag(&request.headers, &HeaderName::From).unwrap_or_default() == self.remote_tag
+    }
+
+    /// Takes the number of a request; `false` when it comes after a later one (RFC 3261 §12.2.2). Gaps are fine.
+    pub(super) fn take_cseq(&mut self, request: &Request) -> bool {
+        let Some(cseq) = message::cseq(&request.headers) else { return false };
+        if self.remote_cseq.is_some_and(|last| cseq < last) {
+            return false;
+        }
+        self.remote_cseq = Some(cseq);
+        true
+    }
+
+    /// A target refresh (RFC 3261 §12.2.2): from now on they are reached at this Contact.
+    pub(super) fn refresh_target(&mut self, request: &Request) {
+        if let Some(contact) = message::contact(&request.headers) {
+            self.target = contact;
+        }
+    }
+
+    /// The ACK of our INVITE number `cseq` (RFC 3261 §13.2.2.4).
+    pub(super) fn ack(&self, cseq: u32, own: &Own) -> Letter {
+        self.write(Method::Ack, cseq, own)
+    }
+
+    /// The next BYE.
+    pub(super) fn bye(&mut self, cause: Option<u8>, own: &Own) -> Letter {
+        self.local_cseq = self.local_cseq.saturating_add(1);
+        let mut bye = self.write(Method::Bye, self.local_cseq, own);
+        message::put_q850(&mut bye.request.headers, cause);
+        bye
+    }
+
+    fn write(&self, method: Method, cseq: u32, own: &Own) -> Letter {
+        // RFC 3261 §12.2.1.1: a first route without `lr` is an old strict router; it wants to be the Request-URI, and
+        // the target goes to the end of the list.
+        let (uri, routes) = match self.route.split_first() {
+            Some((first, rest)) if !is_loose(first) => (first, rest.iter().chain([&self.target]).collect::<Vec<_>>()),
+            _ => (&self.target, self.route.iter().collect()),
+        };
+        let cseq_value = format!("{cseq} {}", message::text(method.as_bytes()));
+        let mut request = Request::new(method, bare(uri));
+        let headers = &mut request.headers;
+        for route in routes {
+            message::put(headers, HeaderName::Route, [b"<".as_slice(), &route.to_bytes(), b">"].concat());
+        }
+        message::put(headers, HeaderName::MaxForwards, "70");
+        message::put(headers, HeaderName::From, self.local.clone());
+        message::put(headers, HeaderName::To, self.remote.clone());
+        message::put(headers, HeaderName::CallId, self.call_id.clone());
+        message::put(headers, HeaderName::CSeq, cseq_value);
+        message::put(headers, HeaderName::UserAgent, own.agent.clone());
+        message::put(headers, HeaderName::ContentLength, "0");
+        let next = self.route.first().unwrap_or(&self.target).clone();
+        Letter { request, next, is_routed: !self.route.is_empty() }
+    }
+}
+
+/// Adds to a response what makes it open a dialog: the recorded route, and where we are reached (RFC 3261 §12.1.1).
+pub(super) fn establish(response: &mut Response, invite: &Request, own: &Own) {
+    for route in invite.headers.get_all(&HeaderName::RecordRoute).take(limits::SIP_ROUTES_MAX) {
+        response.headers.push(route.clone());
+    }
+    message::put(&mut response.headers, HeaderName::Contact, own.contact.clone());
+    message::put(&mut response.headers, HeaderName::Allow, message::ALLOW);
+}
+
+fn is_loose(route: &Uri) -> bool {
+    route.params().is_some_and(|params| params.get("lr").is_some())
+}
+
+/// The URI without the `?header` part, which a Request-URI must not have (RFC 3261 §19.1.1).
+fn bare(uri: &Uri) -> Uri {
+    if !uri.has_headers() {
+        return uri.clone();
+    }
+    let octets = uri.to_bytes();
+    let end = octets.iter().rposition(|octet| *octet == b'?').unwrap_or(octets.len());
+    Uri::parse(octets.slice(..end)).unwrap_or_else(|_| uri.clone())
+}

@@ -1,0 +1,272 @@
+//! What this room and the rest of the house say to each other. All of it is plain data.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::model::Pii;
+
+/// SIP's idea of one leg, inbound or outbound. Given by us and unique in the process; the network never sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialogId(pub(super) u64);
+
+impl fmt::Display for DialogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dialog {}", self.0)
+    }
+}
+
+/// How a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// One message per datagram, repeated until answered.
+    Udp,
+    /// A byte stream.
+    Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        })
+    }
+}
+
+/// What happened on the wire.
+///
+/// A dialog speaks until its last event. For an inbound one that is `Canceled`, `AckMissing` or `Ended`, or nothing at
+/// all after [`SipCommand::Reject`]; for an outbound one it is `Failed` or `Ended`.
+#[derive(Clone, Debug)]
+pub enum SipEvent {
+    /// Somebody calls. 100 Trying has gone out; ring, answer or reject.
+    Invited {
+        /// The new dialog.
+        dialog: DialogId,
+        /// What they said.
+        invite: Box<Invite>,
+    },
+    /// An inbound call was given up before it was answered. Its final answer has been sent.
+    Canceled {
+        /// Which.
+        dialog: DialogId,
+        /// The call was answered by somebody else (`Reason: SIP;cause=200`, RFC 3326): not a missed call.
+        elsewhere: bool,
+    },
+    /// Our answer to an inbound call was acknowledged.
+    Confirmed {
+        /// Which.
+        dialog: DialogId,
+        /// Their description, when they had sent none in the INVITE and ours was the offer.
+        sdp: Option<Vec<u8>>,
+    },
+    /// Our answer was never acknowledged, for 64·T1 (RFC 3261 §13.3.1.4). BYE has been sent; the dialog is over.
+    AckMissing {
+        /// Which.
+        dialog: DialogId,
+    },
+    /// A call that we placed rings, or plays something before the answer.
+    Ringing {
+        /// Which.
+        dialog: DialogId,
+        /// 180, 183 and their like.
+        status: u16,
+        /// Their description, when early audio may come.
+        sdp: Option<Vec<u8>>,
+    },
+    /// A call that we placed is answered. ACK has been sent.
+    Answered {
+        /// Which.
+        dialog: DialogId,
+        /// Their description.
+        sdp: Vec<u8>,
+    },
+    /// A call that we placed came to nothing.
+    Failed {
+        /// Which.
+        dialog: DialogId,
+        /// Why.
+        failure: Failure,
+    },
+    /// The dialog is over. After [`SipCommand::HangUp`] it comes at once, without waiting for the other side.
+    Ended {
+        /// Which.
+        dialog: DialogId,
+        /// Who hung up.
+        by: By,
+        /// Q.850 cause, when one was given (RFC 3326).
+        cause: Option<u8>,
+    },
+    /// An INFO request, already answered with 200: mostly keys pressed on old equipment.
+    Info {
+        /// Which.
+        dialog: DialogId,
+        /// Its content type in lower case, without parameters.
+        content_type: String,
+        /// Its body.
+        body: Pii<Vec<u8>>,
+    },
+    /// The other side changed or refreshed its description, and got an answer that keeps our codec and port.
+    Reinvited {
+        /// Which.
+        dialog: DialogId,
+        /// Their new description. `None` for a mere refresh without one; when their ACK then brings one, it is told in a
+        /// second event.
+        sdp: Option<Vec<u8>>,
+        /// The answer they got. `None` for a refresh without a description.
+        answer: Option<String>,
+    },
+}
+
+impl SipEvent {
+    /// The dialog it is about.
+    pub fn dialog(&self) -> DialogId {
+        match self {
+            SipEvent::Invited { dialog, .. }
+            | SipEvent::Canceled { dialog, .. }
+            | SipEvent::Confirmed { dialog, .. }
+            | SipEvent::AckMissing { dialog }
+            | SipEvent::Ringing { dialog, .. }
+            | SipEvent::Answered { dialog, .. }
+            | SipEvent::Failed { dialog, .. }
+            | SipEvent::Ended { dialog, .. }
+            | SipEvent::Info { dialog, .. }
+            | SipEvent::Reinvited { dialog, .. } => *dialog,
+        }
+    }
+}
+
+/// Who hung up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The other side.
+    Them,
+    /// We did.
+    Us,
+}
+
+/// A call as its INVITE describes it. Everything in it was written by a stranger.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// The From header: who they say they are.
+    pub from: Caller,
+    /// The To header: whom they meant to call, before any forwarding.
+    pub to: Caller,
+    /// The first P-Asserted-Identity (RFC 3325). Worth something only from a trusted trunk.
+    pub asserted: Option<Caller>,
+    /// The caller asked not to be known: `Privacy` other than `none` (RFC 3323), or an anonymous From.
+    pub anonymous: bool,
+    /// The request line's URI.
+    pub request_uri: String,
+    /// Its user part, unescaped: the number that was called. Empty when there is none.
+    pub called_user: String,
+    /// Where the request came from, as the socket saw it.
+    pub source: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// Call-ID, for logs and traces.
+    pub call_id: String,
+    /// The headers that do not steer SIP itself, in order, at most [`crate::model::limits::SIP_HEADERS_MAX`] of them.
+    pub headers: Vec<(String, Pii<String>)>,
+    /// Their description. `None` when they want ours first.
+    pub sdp: Option<Vec<u8>>,
+}
+
+/// Somebody's name and address in a header.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The URI as written.
+    pub uri: Pii<String>,
+    /// Its user part, unescaped; the number in a `tel:` URI. Empty when there is none.
+    pub user: Pii<String>,
+    /// The name beside it; empty when there is none. Latin-1 names are read as such.
+    pub display: Pii<String>,
+}
+
+/// What to do with a dialog. A command that no longer fits is dropped: what made it late is on its way as an event.
+#[derive(Clone, Debug)]
+pub enum SipCommand {
+    /// Tells an inbound caller that it rings (180).
+    Ring,
+    /// Answers an inbound call (200).
+    Answer {
+        /// Our description: the answer to theirs, or an offer when they had none.
+        sdp: String,
+    },
+    /// Refuses an inbound call.
+    Reject {
+        /// 300 to 699; anything else becomes 500.
+        status: u16,
+        /// The words beside it; the usual ones when `None`.
+        reason: Option<String>,
+        /// `Retry-After`, in seconds.
+        retry_after_s: Option<u32>,
+        /// A sentence for whoever reads the other side's log, as `Warning: 399`.
+        warning: Option<String>,
+    },
+    /// Places a call. The id comes from [`super::Sip::new_dialog`].
+    Dial(Box<Dial>),
+    /// Ends the dialog in whatever way fits: CANCEL, BYE, or 480.
+    HangUp {
+        /// Q.850 cause to tell them (RFC 3326).
+        cause: Option<u8>,
+    },
+}
+
+/// A call to place.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// Whom, as a SIP URI; `;transport=tcp` is heeded.
+    pub to: String,
+    /// User part of our From; may be empty.
+    pub from_user: Pii<String>,
+    /// Name in our From; may be empty.
+    pub from_display: Pii<String>,
+    /// Host part of our From. Our own address when `None`.
+    pub from_host: Option<String>,
+    /// Our offer.
+    pub sdp: String,
+    /// Further headers. Those that steer SIP itself are left out.
+    pub headers: Vec<(String, Pii<String>)>,
+    /// Where to send it instead of where the URI leads: an outbound proxy.
+    pub target: Option<(SocketAddr, Transport)>,
+}
+
+/// Why a call that we placed came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// They said no, or a redirection or a challenge that we do not follow.
+    Refused {
+        /// 300 to 699.
+        status: u16,
+        /// The words beside it.
+        reason: String,
+        /// `Retry-After`, in seconds.
+        retry_after_s: Option<u32>,
+        /// Q.850 cause, when one was given.
+        cause: Option<u8>,
+    },
+    /// Nobody answered at all within 64·T1.
+    Timeout,
+    /// It could not be sent: connection refused, no route.
+    Transport,
+    /// The name has no address.
+    Unresolved,
+    /// The URI, a header or our own description cannot be put into a message.
+    BadRequest,
+    /// It was answered without a description, so there is nothing to talk over. It has been hung up.
+    NoSdp,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused { status, .. } => write!(f, "refused with {status}"),
+            Failure::Timeout => f.write_str("nobody answered the INVITE"),
+            Failure::Transport => f.write_str("the INVITE could not be sent"),
+            Failure::Unresolved => f.write_str("the host name has no address"),
+            Failure::BadRequest => f.write_str("the call cannot be written as a SIP request"),
+            Failure::NoSdp => f.write_str("the answer carried no session description"),
+        }
+    }
+}

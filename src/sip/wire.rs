@@ -1,0 +1,609 @@
+//! The one task that drives all dialogs: requests and answers in, commands in, timers; and what they lead to, out.
+//!
+//! It decides nothing: `door` judges requests, `uas`, `uac` and `session` say what to do. Waiting for the network
+//! happens in small tasks of its own (`errand`), so that a slow peer delays nobody.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
+use sipx_transport::{Incoming, TransportKind};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::config::{SipConfig, SipError};
+use super::counters::{Counts, SipCounters};
+use super::dialog::{Letter, Out, Timer};
+use super::door::{self, Kind, Verdict};
+use super::errand::{self, Report};
+use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
+use super::message;
+use super::net::{self, Hop, Net, Way};
+use super::uac::Uac;
+use super::uas::{Birth, Uas};
+use crate::model::limits;
+
+/// The SIP side of the house. Clones share it; when the last is dropped, everything it started stops at once.
+#[derive(Clone, Debug)]
+pub struct Sip {
+    net: Arc<Net>,
+    counts: Arc<Counts>,
+    orders: mpsc::Sender<Order>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Do(DialogId, SipCommand),
+    ShutDown,
+}
+
+impl Sip {
+    /// Opens the sockets and begins to serve. The receiver must be read: while it is full, new calls are refused.
+    ///
+    /// # Errors
+    ///
+    /// [`SipError::NoListener`], or [`SipError::Bind`] for the first socket that cannot be opened.
+    pub async fn bind(config: SipConfig) -> Result<(Sip, mpsc::Receiver<SipEvent>), SipError> {
+        let (net, receivers) = Net::bind(&config).await?;
+        let net = Arc::new(net);
+        let counts = Arc::new(Counts::default());
+        let (events, events_out) = mpsc::channel(config.events.max(1));
+        let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
+        let (requests, requests_in) = mpsc::channel(limits::SIP_EVENTS);
+        let (reports, reports_in) = mpsc::channel(limits::SIP_EVENTS);
+
+        let mut tasks = JoinSet::new();
+        for (endpoint, receiver) in receivers.into_iter().enumerate() {
+            tasks.spawn(pass_on(endpoint, receiver, requests.clone()));
+        }
+        let wire = Wire {
+            net: net.clone(),
+            counts: counts.clone(),
+            config,
+            calls: HashMap::new(),
+            names: HashMap::new(),
+            invites: HashMap::new(),
+            unmerged: HashMap::new(),
+            alarms: BTreeSet::new(),
+            backlog: VecDeque::new(),
+            errands: JoinSet::new(),
+            reports,
+            events,
+        };
+        tasks.spawn(wire.run(orders_in, requests_in, reports_in));
+        Ok((Sip { net, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+    }
+
+    /// Where we really listen, in the order of the configuration: UDP first, then TCP.
+    pub fn local_addrs(&self) -> Vec<(SocketAddr, Transport)> {
+        self.net.endpoints.iter().map(|endpoint| (endpoint.bound, endpoint.transport)).collect()
+    }
+
+    /// A name for a call that is about to be placed with [`SipCommand::Dial`].
+    pub fn new_dialog(&self) -> DialogId {
+        next_id()
+    }
+
+    /// Gives a command. Waits only while [`limits::SIP_COMMANDS`] others wait; trouble comes back as an event.
+    pub async fn send(&self, dialog: DialogId, command: SipCommand) {
+        // After shutdown there is nobody to do it and nothing left to do.
+        let _ = self.orders.send(Order::Do(dialog, command)).await;
+    }
+
+    /// What has been counted since birth.
+    pub fn counters(&self) -> SipCounters {
+        let mut total = self.counts.snapshot();
+        for endpoint in &self.net.endpoints {
+            let stack = endpoint.handle.counters();
+            for kind in [TransportKind::Udp, TransportKind::Tcp] {
+                let transport = stack.transport(kind);
+                total.requests += transport.requests_in;
+                total.garbage += transport.parse_failures;
+            }
+            total.shed += stack.shed.requests;
+            total.dropped += stack.shed.acks + stack.shed.unmatched;
+            total.repeated += stack.retransmissions_sent;
+            total.stray_responses += stack.unmatched_responses;
+            total.send_failures += stack.discards.send_failures + stack.discards.no_destination;
+        }
+        total
+    }
+
+    /// Hangs up whatever is left, waits for the goodbyes for at most T2, and closes the sockets.
+    pub async fn shutdown(&self) {
+        let _ = self.orders.send(Order::ShutDown).await;
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn pass_on(endpoint: usize, mut from: mpsc::Receiver<Incoming>, to: mpsc::Sender<(usize, Incoming)>) {
+    // When the wire lags behind, this waits, the stack's own queue fills, and the stack answers 503.
+    while let Some(incoming) = from.recv().await {
+        if to.send((endpoint, incoming)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn next_id() -> DialogId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    DialogId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Call-ID and our tag: how a request names one of our dialogs.
+type Name = (Vec<u8>, Vec<u8>);
+/// Call-ID, From tag and CSeq of an INVITE: equal in all copies of it (RFC 3261 §8.2.2.2).
+type Origin = (Vec<u8>, Vec<u8>, u32);
+
+struct Wire {
+    net: Arc<Net>,
+    counts: Arc<Counts>,
+    config: SipConfig,
+    calls: HashMap<DialogId, Call>,
+    names: HashMap<Name, DialogId>,
+    /// For CANCEL, which names its INVITE by transaction.
+    invites: HashMap<TransactionKey, DialogId>,
+    unmerged: HashMap<Origin, TransactionKey>,
+    alarms: BTreeSet<(Instant, DialogId, Timer)>,
+    /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
+    backlog: VecDeque<SipEvent>,
+    errands: JoinSet<()>,
+    reports: mpsc::Sender<Report>,
+    events: mpsc::Sender<SipEvent>,
+}
+
+struct Call {
+    leg: Leg,
+    /// Where the other side was first met.
+    peer: Hop,
+    endpoint: usize,
+    name: Option<Name>,
+    origin: Option<Origin>,
+    /// INVITE transactions of the other side that may still be answered, with the endpoint they came by.
+    keys: Vec<(TransactionKey, usize)>,
+    timers: BTreeMap<Timer, Instant>,
+    /// The errand of our own INVITE.
+    inviting: Option<Inviting>,
+}
+
+struct Inviting {
+    cancel: Option<oneshot::Sender<Option<u8>>>,
+    task: AbortHandle,
+}
+
+enum Leg {
+    In(Box<Uas>),
+    /// The name it is to be sent to is being looked up.
+    Lookup(Box<Dial>),
+    Out(Box<Uac>),
+}
+
+impl Wire {
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut requests: mpsc::Receiver<(usize, Incoming)>,
+        mut reports: mpsc::Receiver<Report>,
+    ) {
+        let events = self.events.clone();
+        let mut closing: Option<Instant> = None;
+        loop {
+            let alarm = self.alarms.first().map(|(at, ..)| *at);
+            let wake = [alarm, closing].into_iter().flatten().min();
+            tokio::select! {
+                order = orders.recv(), if closing.is_none() => match order {
+                    Some(Order::Do(dialog, command)) => self.on_command(dialog, command).await,
+                    Some(Order::ShutDown) | None => {
+                        closing = Some(Instant::now() + self.config.timers.t2);
+                        self.end_all().await;
+                    }
+                },
+                Some((endpoint, incoming)) = requests.recv(), if self.backlog.len() < limits::SIP_BACKLOG_MAX => {
+                    self.on_request(endpoint, incoming).await;
+                }
+                Some(report) = reports.recv() => self.on_report(report).await,
+                Some(done) = self.errands.join_next(), if !self.errands.is_empty() => {
+                    if done.is_err_and(|error| error.is_panic()) {
+                        tracing::error!("a SIP errand panicked");
+                    }
+                }
+                () = sleep_until(wake) => self.on_alarms().await,
+                permit = events.reserve(), if !self.backlog.is_empty() => match (permit, self.backlog.pop_front()) {
+                    (Ok(permit), Some(event)) => permit.send(event),
+                    // Nobody listens any more.
+                    (Err(_), _) | (_, None) => self.backlog.clear(),
+                },
+            }
+            if closing.is_some_and(|at| self.errands.is_empty() || Instant::now() >= at) {
+                break;
+            }
+        }
+        self.errands.shutdown().await;
+        for endpoint in &self.net.endpoints {
+            endpoint.handle.shutdown().await;
+        }
+    }
+
+    async fn on_command(&mut self, id: DialogId, command: SipCommand) {
+        let mut out = Vec::new();
+        match (self.calls.get_mut(&id), command) {
+            (None, SipCommand::Dial(dial)) => return self.dial(id, dial).await,
+            (Some(Call { leg: Leg::In(uas), .. }), command) => uas.on_command(command, &mut out),
+            (Some(Call { leg: Leg::Out(uac), .. }), command) => uac.on_command(command, &mut out),
+            (Some(Call { leg: Leg::Lookup(_), .. }), SipCommand::HangUp { cause }) => {
+                out.push(Out::Tell(SipEvent::Ended { dialog: id, by: By::Us, cause }));
+                out.push(Out::Over);
+            }
+            // The dialog is gone, and what ended it has been told.
+            (None, _) | (Some(_), _) => {}
+        }
+        self.carry_out(id, None, out).await;
+    }
+
+    async fn on_request(&mut self, endpoint: usize, incoming: Incoming) {
+        let Incoming { key, request, source, transport, .. } = incoming;
+        let transport = if transport == TransportKind::Udp { Transport::Udp } else { Transport::Tcp };
+        let peer = Hop { addr: source, transport };
+        if transport == Transport::Udp && door::is_aimed(&request, source.ip()) {
+            return Counts::add(&self.counts.dropped);
+        }
+        let tag = new_token();
+        let kind = match door::judge(&request, &tag) {
+            Verdict::Serve(kind) => kind,
+            Verdict::Answer(response) => {
+                if !response.status.is_success() {
+                    self.counts.refuse(response.status.code());
+                }
+                return self.respond(endpoint, &key, *response).await;
+            }
+            Verdict::Drop => return Counts::add(&self.counts.dropped),
+        };
+        match kind {
+            Kind::Call => self.on_invite(endpoint, key, request, peer, tag).await,
+            Kind::Cancel => self.on_cancel(endpoint, key, &request, &tag).await,
+            Kind::InDialog | Kind::Ack => self.on_inner_request(endpoint, key, &request).await,
+        }
+    }
+
+    async fn on_invite(&mut self, endpoint: usize, key: TransactionKey, request: Request, peer: Hop, tag: String) {
+        let headers = &request.headers;
+        let from_tag = message::tag(headers, &HeaderName::From).unwrap_or_default();
+        let origin = (message::call_id(headers), from_tag, message::cseq(headers).unwrap_or_default());
+        if self.unmerged.get(&origin).is_some_and(|first| *first != key) {
+            Counts::add(&self.counts.merged);
+            return self.respond(endpoint, &key, message::respond(&request, 482, Some(&tag))).await;
+        }
+        // The channel is looked at first: a call that the gateway cannot hear of must not be left to ring.
+        let is_deaf = self.events.is_closed() || self.events.capacity() == 0 || !self.backlog.is_empty();
+        if is_deaf || self.calls.len() >= limits::SIP_DIALOGS_MAX {
+            Counts::add(&self.counts.shed);
+            let mut response = message::respond(&request, 503, Some(&tag));
+            message::put(&mut response.headers, HeaderName::RetryAfter, "5");
+            return self.respond(endpoint, &key, response).await;
+        }
+
+        let id = next_id();
+        let own = self.net.own(endpoint, peer);
+        let name = (message::call_id(headers), tag.clone().into_bytes());
+        let invite = message::invite(&request, peer.addr, peer.transport);
+        let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers };
+        let mut out = Vec::new();
+        let uas = Uas::invited(birth, request, &mut out);
+        if let Some(uas) = uas {
+            self.names.insert(name.clone(), id);
+            self.invites.insert(key.clone(), id);
+            self.unmerged.insert(origin.clone(), key.clone());
+            let keys = vec![(key, endpoint)];
+            let (name, origin) = (Some(name), Some(origin));
+            let leg = Leg::In(Box::new(uas));
+            let call = Call { leg, peer, endpoint, name, origin, keys, timers: BTreeMap::new(), inviting: None };
+            self.calls.insert(id, call);
+            self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
+            out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
+        }
+        self.carry_out(id, Some(endpoint), out).await;
+    }
+
+    async fn on_cancel(&mut self, endpoint: usize, key: TransactionKey, cancel: &Request, tag: &str) {
+        let id = TransactionKey::for_cancelled_invite(cancel).and_then(|invite| self.invites.get(&invite).copied());
+        let mut out = Vec::new();
+        match id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) {
+            Some((id, Call { leg: Leg::In(uas), .. })) => {
+                uas.on_cancel(key, cancel, &mut out);
+                self.carry_out(id, Some(endpoint), out).await;
+            }
+            _ => {
+                self.counts.refuse(481);
+                self.respond(endpoint, &key, message::respond(cancel, 481, Some(tag))).await;
+            }
+        }
+    }
+
+    /// A request that names a dialog, ACK included.
+    async fn on_inner_request(&mut self, endpoint: usize, key: TransactionKey, request: &Request) {
+        let is_ack = request.method == Method::Ack;
+        let tag = message::tag(&request.headers, &HeaderName::To).unwrap_or_default();
+        let name = (message::call_id(&request.headers), tag);
+        let found = self.names.get(&name).copied().filter(|id| {
+            self.calls.get(id).is_some_and(|call| match &call.leg {
+                Leg::In(uas) => uas.is_from_peer(request),
+                Leg::Out(uac) => uac.is_from_peer(request),
+                Leg::Lookup(_) => false,
+            })
+        });
+        let Some((id, call)) = found.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
+            if is_ack {
+                return Counts::add(&self.counts.dropped);
+            }
+            self.counts.refuse(481);
+            return self.respond(endpoint, &key, message::respond(request, 481, None)).await;
+        };
+        if request.method == Method::Invite {
+            // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
+            call.keys.truncate(1);
+            call.keys.push((key.clone(), endpoint));
+        }
+        let mut out = Vec::new();
+        match (&mut call.leg, is_ack) {
+            (Leg::In(uas), true) => uas.on_ack(request, &mut out),
+            (Leg::Out(uac), true) => uac.on_ack(request, &mut out),
+            (Leg::In(uas), false) => uas.on_request(key, request, &mut out),
+            (Leg::Out(uac), false) => uac.on_request(key, request, &mut out),
+            (Leg::Lookup(_), _) => {}
+        }
+        self.carry_out(id, Some(endpoint), out).await;
+    }
+
+    async fn on_report(&mut self, report: Report) {
+        let id = report.dialog();
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let mut out = Vec::new();
+        match (&mut call.leg, report) {
+            (Leg::Lookup(dial), Report::Looked(_, found)) => {
+                let dial = dial.clone();
+                return match found {
+                    Some(hop) => self.place(id, *dial, hop).await,
+                    None => self.fail(id, Failure::Unresolved).await,
+                };
+            }
+            (Leg::Out(uac), Report::Response(_, response)) => uac.on_response(&response, &mut out),
+            (Leg::Out(uac), Report::Failed(_, failure)) => uac.on_failure(failure, &mut out),
+            (Leg::Out(uac), Report::InviteOver(_)) => uac.on_invite_over(&mut out),
+            (Leg::Out(uac), Report::ByeDone(_)) => uac.on_bye_done(&mut out),
+            (Leg::In(uas), Report::ByeDone(_)) => uas.on_bye_done(&mut out),
+            // Reports of errands of an earlier phase.
+            (Leg::In(_) | Leg::Out(_) | Leg::Lookup(_), _) => {}
+        }
+        self.carry_out(id, None, out).await;
+    }
+
+    async fn on_alarms(&mut self) {
+        let now = Instant::now();
+        while let Some((_, id, timer)) = self.alarms.first().copied().filter(|(at, ..)| *at <= now) {
+            self.alarms.pop_first();
+            let Some(call) = self.calls.get_mut(&id) else { continue };
+            call.timers.remove(&timer);
+            let mut out = Vec::new();
+            match &mut call.leg {
+                Leg::In(uas) => uas.on_timer(timer, &mut out),
+                Leg::Out(uac) => uac.on_timer(timer, &mut out),
+                Leg::Lookup(_) => {}
+            }
+            if timer == Timer::Repeat && out.iter().any(|out| matches!(out, Out::Respond(..))) {
+                Counts::add(&self.counts.answers_repeated);
+            }
+            self.carry_out(id, None, out).await;
+        }
+    }
+
+    async fn dial(&mut self, id: DialogId, dial: Box<Dial>) {
+        let way = match dial.target {
+            Some((addr, transport)) => Way::Known(Hop { addr, transport }),
+            None => match Uri::parse(dial.to.clone().into_bytes().into()) {
+                Ok(uri) => net::way(&uri, Transport::Udp),
+                Err(_) => Way::Nowhere,
+            },
+        };
+        match way {
+            Way::Known(hop) => self.place(id, *dial, hop).await,
+            Way::Named { host, port, transport } => {
+                let peer = Hop { addr: ([0, 0, 0, 0], port).into(), transport };
+                self.calls.insert(id, Call::new(Leg::Lookup(dial), peer, 0));
+                self.errands.spawn(errand::look_up(id, host, port, transport, self.net.clone(), self.reports.clone()));
+            }
+            Way::Nowhere => self.fail(id, Failure::BadRequest).await,
+        }
+    }
+
+    async fn place(&mut self, id: DialogId, dial: Dial, hop: Hop) {
+        if self.net.is_self(hop) {
+            // One stack cannot be both ends of a transaction, and a call to ourselves would come in as a new call.
+            let reason = message::reason_phrase(482).to_owned();
+            let failure = Failure::Refused { status: 482, reason, retry_after_s: None, cause: None };
+            return self.fail(id, failure).await;
+        }
+        let Some(endpoint) = self.net.endpoint_for(hop, None) else {
+            return self.fail(id, Failure::Transport).await;
+        };
+        let own = self.net.own(endpoint, hop);
+        let (call_id, tag) = (format!("{}@{}", new_token(), own.host), new_token());
+        let Some(invite) = message::dial(&dial, &call_id, &tag, &own) else {
+            return self.fail(id, Failure::BadRequest).await;
+        };
+        let mut out = Vec::new();
+        let uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
+        let name = (call_id.into_bytes(), tag.into_bytes());
+        self.names.insert(name.clone(), id);
+        let call = Call { name: Some(name), ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
+        self.calls.insert(id, call);
+        self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
+        self.carry_out(id, None, out).await;
+    }
+
+    async fn fail(&mut self, id: DialogId, failure: Failure) {
+        let out = vec![Out::Tell(SipEvent::Failed { dialog: id, failure }), Out::Over];
+        self.carry_out(id, None, out).await;
+    }
+
+    /// Does what a dialog wants, in order. `here` is the endpoint of the request being served.
+    async fn carry_out(&mut self, id: DialogId, here: Option<usize>, outs: Vec<Out>) {
+        for out in outs {
+            match out {
+                Out::Respond(key, response) => {
+                    let endpoint = self.calls.get(&id).and_then(|call| {
+                        let known = call.keys.iter().find(|(known, _)| *known == key);
+                        known.map(|(_, endpoint)| *endpoint)
+                    });
+                    if let Some(endpoint) = endpoint.or(here) {
+                        self.respond(endpoint, &key, response).await;
+                    }
+                }
+                Out::Invite(request) => self.invite(id, request),
+                Out::Cancel(cause) => {
+                    let inviting = self.calls.get_mut(&id).and_then(|call| call.inviting.as_mut());
+                    if let Some(cancel) = inviting.and_then(|inviting| inviting.cancel.take()) {
+                        // The errand is over when the INVITE is; then there is nothing left to cancel.
+                        let _ = cancel.send(cause);
+                    }
+                }
+                Out::Ack(letter) => self.acknowledge(id, letter).await,
+                Out::Bye(letter) => self.say(id, letter, Some(id)),
+                Out::Farewell(letter) => self.say(id, letter, None),
+                Out::Arm(timer, after) => self.arm(id, timer, Some(Instant::now() + after)),
+                Out::Disarm(timer) => self.arm(id, timer, None),
+                Out::Tell(event) => self.tell(event),
+                Out::Over => self.forget(id),
+            }
+        }
+    }
+
+    async fn respond(&self, endpoint: usize, key: &TransactionKey, mut response: Response) {
+        message::finish(&mut response, &self.net.agent);
+        let Some(endpoint) = self.net.endpoints.get(endpoint) else { return };
+        if let Err(error) = endpoint.handle.respond(key, response).await {
+            // The transaction is over, or the socket is: the peer repeats itself, or is gone.
+            tracing::debug!(%error, "a SIP response was not sent");
+        }
+    }
+
+    fn invite(&mut self, id: DialogId, request: Request) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let hops = net::hops(&request, call.peer);
+        let (cancel, cancelled) = oneshot::channel();
+        let errand =
+            errand::invite(id, request, hops, call.endpoint, cancelled, self.net.clone(), self.reports.clone());
+        call.inviting = Some(Inviting { cancel: Some(cancel), task: self.errands.spawn(errand) });
+    }
+
+    /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
+    async fn acknowledge(&mut self, id: DialogId, letter: Letter) {
+        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        let request = letter.request;
+        match ways.first() {
+            Some(Way::Known(hop)) => errand::acknowledge(&self.net, &request, *hop, endpoint).await,
+            _ => {
+                let errand = errand::acknowledge_by_name(request, ways, endpoint, self.net.clone());
+                self.errands.spawn(errand);
+            }
+        }
+    }
+
+    fn say(&mut self, id: DialogId, letter: Letter, report: Option<DialogId>) {
+        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        self.errands.spawn(errand::say(letter.request, ways, endpoint, report, self.net.clone(), self.reports.clone()));
+    }
+
+    /// The ways to try for a request within a dialog, best first.
+    fn ways(&self, id: DialogId, letter: &Letter) -> Option<(Vec<Way>, usize)> {
+        let call = self.calls.get(&id)?;
+        let met = Way::Known(call.peer);
+        let way = net::way(&letter.next, call.peer.transport);
+        let is_hidden = match &way {
+            // Behind a NAT a peer writes an address of its own network; then where we met it is all we know.
+            Way::Known(hop) => net::is_hidden(hop.addr.ip(), call.peer.addr.ip()),
+            Way::Nowhere => true,
+            Way::Named { .. } => false,
+        };
+        // A caller on TCP has a connection open; a new one to its Contact often meets a closed door.
+        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport == Transport::Tcp;
+        let stays = !letter.is_routed && (is_hidden || has_connection);
+        Some((if stays { vec![met, way] } else { vec![way, met] }, call.endpoint))
+    }
+
+    fn arm(&mut self, id: DialogId, timer: Timer, at: Option<Instant>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let Some(old) = call.timers.remove(&timer) {
+            self.alarms.remove(&(old, id, timer));
+        }
+        if let Some(at) = at {
+            call.timers.insert(timer, at);
+            self.alarms.insert((at, id, timer));
+        }
+    }
+
+    fn tell(&mut self, event: SipEvent) {
+        if !self.backlog.is_empty() {
+            self.backlog.push_back(event);
+            return;
+        }
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            self.backlog.push_back(event);
+        }
+    }
+
+    fn forget(&mut self, id: DialogId) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        for (timer, at) in call.timers {
+            self.alarms.remove(&(at, id, timer));
+        }
+        if let Some(name) = call.name {
+            self.names.remove(&name);
+        }
+        if let Some(origin) = call.origin {
+            self.unmerged.remove(&origin);
+        }
+        for (key, _) in call.keys {
+            self.invites.remove(&key);
+        }
+        if let Some(inviting) = call.inviting {
+            inviting.task.abort();
+        }
+        self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
+    }
+
+    async fn end_all(&mut self) {
+        let all: Vec<DialogId> = self.calls.keys().copied().collect();
+        for id in all {
+            let is_inbound = self.calls.get(&id).is_some_and(|call| matches!(call.leg, Leg::In(_)));
+            if is_inbound {
+                let refusal = SipCommand::Reject { status: 503, reason: None, retry_after_s: Some(5), warning: None };
+                self.on_command(id, refusal).await;
+            }
+            self.on_command(id, SipCommand::HangUp { cause: None }).await;
+        }
+    }
+}
+
+impl Call {
+    fn new(leg: Leg, peer: Hop, endpoint: usize) -> Call {
+        let (keys, timers) = (Vec::new(), BTreeMap::new());
+        Call { leg, peer, endpoint, name: None, origin: None, keys, timers, inviting: None }
+    }
+}
+
+/// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.
+fn new_token() -> String {
+    sipx_transport::new_branch().trim_start_matches("z9hG4bK").to_owned()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
