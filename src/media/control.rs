@@ -93,6 +93,11 @@ impl Workers {
         Duration::from_micros(worst.unwrap_or(0))
     }
 
+    /// Frames for agents that were dropped because the gateway did not take its notices.
+    pub fn frames_dropped(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.frames_dropped.load(Ordering::Relaxed)).sum()
+    }
+
     /// Calls open now, on all workers.
     pub fn calls(&self) -> usize {
         self.lanes.iter().map(|lane| lane.calls.load(Ordering::Relaxed)).sum()
@@ -307,6 +312,7 @@ pub(super) struct Lane {
     waker: mio::Waker,
     calls: AtomicUsize,
     pub(super) lateness_us: AtomicU64,
+    pub(super) frames_dropped: AtomicU64,
     pub(super) stopping: AtomicBool,
     /// The worker waits without a deadline and has to be woken.
     pub(super) asleep: AtomicBool,
@@ -320,6 +326,7 @@ impl Lane {
             waker,
             calls: AtomicUsize::new(0),
             lateness_us: AtomicU64::new(0),
+            frames_dropped: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
         };

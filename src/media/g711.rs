@@ -7,8 +7,6 @@ use crate::model::Codec;
 
 /// Silence in µ-law.
 pub(super) const ULAW_SILENCE: u8 = 0xFF;
-/// Silence in A-law, the code nearest to zero.
-pub(super) const ALAW_SILENCE: u8 = 0xD5;
 
 /// The sample of a µ-law code, −32124 to 32124.
 pub fn decode_ulaw(code: u8) -> i16 {
@@ -20,7 +18,7 @@ pub fn decode_alaw(code: u8) -> i16 {
     ALAW[code as usize]
 }
 
-/// The µ-law code nearest to a sample.
+/// The µ-law code of a sample, by the decision values of the standard.
 pub const fn encode_ulaw(sample: i16) -> u8 {
     let sign = if sample < 0 { 0x80 } else { 0 };
     let magnitude = sample.unsigned_abs();
@@ -31,7 +29,7 @@ pub const fn encode_ulaw(sample: i16) -> u8 {
     !(sign | (segment << 4) | step)
 }
 
-/// The A-law code nearest to a sample.
+/// The A-law code of a sample, by the decision values of the standard.
 pub const fn encode_alaw(sample: i16) -> u8 {
     // Negative samples are mirrored at −½ rather than at 0, so that both signs have the same number of codes.
     let (mask, magnitude) = if sample < 0 { (0x55, !sample as u16) } else { (0xD5, sample as u16) };
@@ -45,12 +43,12 @@ pub const fn encode_alaw(sample: i16) -> u8 {
     code ^ mask
 }
 
-/// The µ-law code nearest to an A-law code.
+/// The µ-law code of the sample of an A-law code.
 pub fn alaw_to_ulaw(code: u8) -> u8 {
     ALAW_TO_ULAW[code as usize]
 }
 
-/// The A-law code nearest to a µ-law code.
+/// The A-law code of the sample of a µ-law code.
 pub fn ulaw_to_alaw(code: u8) -> u8 {
     ULAW_TO_ALAW[code as usize]
 }
@@ -168,13 +166,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sample_gets_the_nearest_ulaw_code() {
-        nearest(encode_ulaw, &ULAW, i16::MAX);
-    }
+    fn every_sample_is_coded_within_half_a_step_and_in_order() {
+        for sample in i16::MIN..=i16::MAX {
+            let ulaw = encode_ulaw(sample);
+            let half_step = 4 << (!ulaw >> 4 & 7);
+            // Beyond the virtual decision value the scale ends.
+            let half_step = if sample.unsigned_abs() > ULAW_CLIP { 644 } else { half_step };
+            assert!(error(decode_ulaw(ulaw), sample) <= half_step, "µ-law of {sample}");
 
-    #[test]
-    fn every_sample_gets_the_nearest_alaw_code() {
-        nearest(encode_alaw, &ALAW, i16::MAX);
+            let alaw = encode_alaw(sample);
+            let half_step = 8 << ((alaw ^ 0x55) >> 4 & 7).saturating_sub(1);
+            assert!(error(decode_alaw(alaw), sample) <= half_step, "A-law of {sample}");
+
+            let Some(next) = sample.checked_add(1) else { break };
+            assert!(decode_ulaw(ulaw) <= decode_ulaw(encode_ulaw(next)));
+            assert!(decode_alaw(alaw) <= decode_alaw(encode_alaw(next)));
+        }
     }
 
     #[test]
@@ -225,20 +232,10 @@ mod tests {
         assert!(apply(-200.0).iter().all(|code| decode_ulaw(*code).abs() <= 40));
     }
 
-    fn nearest(encode: impl Fn(i16) -> u8, table: &[i16; 256], max: i16) {
-        let mut levels: Vec<i32> = table.iter().map(|level| i32::from(*level)).collect();
-        levels.sort_unstable();
-        for sample in i16::MIN..=max {
-            let sample_wide = i32::from(sample);
-            let got = (i32::from(table[encode(sample) as usize]) - sample_wide).abs();
-            let above = levels.partition_point(|level| *level < sample_wide);
-            let best = [above.checked_sub(1), Some(above)]
-                .into_iter()
-                .flatten()
-                .filter_map(|at| levels.get(at))
-                .map(|level| (level - sample_wide).abs())
-                .min();
-            assert_eq!(Some(got), best, "sample {sample}");
-        }
+    /// Silence in A-law, the code nearest to zero.
+    const ALAW_SILENCE: u8 = 0xD5;
+
+    fn error(got: i16, wanted: i16) -> i32 {
+        (i32::from(got) - i32::from(wanted)).abs()
     }
 }

@@ -153,7 +153,8 @@ mod tests {
         #[test]
         fn what_is_written_is_read(marker: bool, payload_type in 0u8..64, seq: u16, timestamp: u32, ssrc: u32) {
             let header = Header { marker, payload_type, seq, timestamp, ssrc };
-            prop_assert_eq!(Header::parse(&header.to_bytes()), Ok((header, &[][..])));
+            let bytes = header.to_bytes();
+            prop_assert_eq!(Header::parse(&bytes), Ok((header, &[][..])));
         }
     }
 

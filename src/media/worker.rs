@@ -1,44 +1,445 @@
-//! The thread that carries sound.
+//! The thread that carries sound: sockets, the slot wheel, and many calls.
+//!
+//! A slot is one millisecond, a call ticks in one of twenty phases. Slots have absolute deadlines: a late one does not
+//! make the next one late. Every slot takes the network first, however late it is; a thread that is more than 60 ms
+//! behind leaves the missed slots out, and the calls conceal the hole. In the steady state there is no lock, no log
+//! line, and no allocation but the batch of notices and the boxed frames for agents.
+//!
+//! The threads are not pinned to cores: that takes a system call for which no crate in use has a safe form, and a
+//! service manager can do it from outside.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the wheel is the one place that turns real time into scheduled time, and that waits for it"
+)]
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{io, mem};
 
+use mio::{Events, Interest, Poll, Token};
 use tokio::sync::mpsc;
 
-use super::control::{Command, Lane};
-use super::notice::Notice;
-use super::writer::WriterDesk;
+use super::control::{CallState, Command, Lane, What};
+use super::desk::{Desk, Out};
+use super::notice::{Notice, Noticed};
+use super::ports::BoundPort;
+use super::writer::{Tape, WriterDesk};
+use crate::model::limits::{DATAGRAMS_PER_SLOT_MAX, NOTICES_HELD_PER_LEG_MAX, RTP_PORT_REST, SPEECH_PER_TICK_MAX};
+use crate::model::{CallId, FRAME_MS, Heard, LegId, Mouth, Speech, Time};
 
+/// One media thread.
 pub(super) struct Worker {
-    poll: mio::Poll,
+    poll: Poll,
     lane: Arc<Lane>,
     mailbox: Receiver<Command>,
-    _notices: mpsc::Sender<Vec<Notice>>,
-    _writer: WriterDesk,
+    notices: mpsc::Sender<Vec<Notice>>,
+    writer: WriterDesk,
+    began: Instant,
+    calls: HashMap<CallId, Call>,
+    /// Calls by the slot in which they tick.
+    phases: [Vec<CallId>; PHASES],
+    /// By token.
+    sockets: Vec<Option<Socket>>,
+    /// Tokens whose socket was not read empty.
+    unread: Vec<Token>,
+    /// Closed ports, until they may be used again.
+    resting: VecDeque<(Time, BoundPort)>,
+    out: Out,
+    lateness: Lateness,
 }
 
 impl Worker {
-    pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
+    /// The token of the waker.
+    pub(super) const WAKER: Token = Token(usize::MAX);
 
     pub(super) fn new(
-        poll: mio::Poll,
+        poll: Poll,
         lane: Arc<Lane>,
         mailbox: Receiver<Command>,
         notices: mpsc::Sender<Vec<Notice>>,
         writer: WriterDesk,
     ) -> Worker {
-        Worker { poll, lane, mailbox, _notices: notices, _writer: writer }
+        Worker {
+            poll,
+            lane,
+            mailbox,
+            notices,
+            writer,
+            began: Instant::now(),
+            calls: HashMap::new(),
+            phases: std::array::from_fn(|_| Vec::new()),
+            sockets: Vec::new(),
+            unread: Vec::new(),
+            resting: VecDeque::new(),
+            out: Out::default(),
+            lateness: Lateness::default(),
+        }
     }
 
+    /// Turns until the lane says stop.
     pub(super) fn run(mut self) {
-        let mut events = mio::Events::with_capacity(16);
+        let mut events = Events::with_capacity(EVENTS);
+        let mut slot = 0;
         while !self.lane.stopping.load(Ordering::Acquire) {
-            let _ = self.poll.poll(&mut events, Some(Duration::from_millis(5)));
-            while let Ok(command) = self.mailbox.try_recv() {
-                command.state.waiting.fetch_sub(1, Ordering::AcqRel);
+            if self.is_idle() {
+                self.wait_for_work(&mut events);
+                slot = self.now().as_ms() + 1;
+            }
+            let due = Time::from_ms(slot);
+            let now = self.now();
+            if now < due {
+                std::thread::sleep(due - now);
+            }
+            let late = self.now() - due;
+            self.lateness.add(late);
+            if late > LATE_MAX {
+                slot = self.now().as_ms();
+            }
+            self.slot(slot, &mut events);
+            slot += 1;
+            if slot % 1000 == 0 {
+                self.lane.lateness_us.store(self.lateness.p99_us(), Ordering::Relaxed);
+            }
+        }
+        let now = self.now();
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        calls.into_iter().for_each(|call| self.close_call(now, call));
+        self.hand_over();
+    }
+
+    fn slot(&mut self, slot: u64, events: &mut Events) {
+        let now = Time::from_ms(slot);
+        self.take_commands(now);
+        self.take_network(now, events);
+        self.tick_calls(now, (slot % PHASES as u64) as usize);
+        while self.resting.front().is_some_and(|(since, _)| now - *since >= RTP_PORT_REST) {
+            self.resting.pop_front();
+        }
+        self.hand_over();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.resting.is_empty() && self.out.notices.is_empty()
+    }
+
+    /// Without a call there is nothing to be on time for.
+    fn wait_for_work(&mut self, events: &mut Events) {
+        self.lane.asleep.store(true, Ordering::SeqCst);
+        let now = self.now();
+        let is_empty = !self.take_commands(now);
+        if is_empty && !self.lane.stopping.load(Ordering::Acquire) {
+            // Bounded, should a wake-up ever be lost. An error shows again in the next slot.
+            let _ = self.poll.poll(events, Some(IDLE_WAIT));
+        }
+        self.lane.asleep.store(false, Ordering::SeqCst);
+        self.lane.lateness_us.store(0, Ordering::Relaxed);
+    }
+
+    fn take_commands(&mut self, now: Time) -> bool {
+        let mut took = false;
+        while let Ok(command) = self.mailbox.try_recv() {
+            command.state.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.carry_out(now, command);
+            took = true;
+        }
+        took
+    }
+
+    fn carry_out(&mut self, now: Time, Command { call: id, state, what }: Command) {
+        let phase = self.emptiest_phase();
+        let call = self.calls.entry(id).or_insert_with(|| {
+            self.phases[phase].push(id);
+            Call::new(id, state, phase)
+        });
+        let out = &mut self.out;
+        match what {
+            What::OpenRtp { leg, port, seed, loopback_only } => {
+                self.close_leg(now, id, leg);
+                self.open_rtp(now, id, leg, port, seed, loopback_only);
+            }
+            What::OpenAgent { leg, speech, mouth } => {
+                self.close_leg(now, id, leg);
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.desk.open_agent(leg, &mut self.out);
+                    call.agents.push(Agent { leg, speech, mouth });
+                }
+            }
+            What::OpenEcho { leg } => {
+                self.close_leg(now, id, leg);
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.desk.open_echo(leg, &mut self.out);
+                }
+            }
+            What::SetRemote { leg, peer } => call.desk.set_remote(leg, peer),
+            What::Wire { hears } => call.desk.wire(&hears),
+            What::Play { leg, play, clips, repeat, gain_db } => {
+                call.desk.play(leg, play, clips, repeat, gain_db, out);
+            }
+            What::Stop { leg } => call.desk.stop(leg, out),
+            What::SendDigits { leg, digits } => call.desk.send_digits(leg, &digits, out),
+            What::Record { path, left } => {
+                call.stop_recording(now, out);
+                match self.writer.open(id, left, path) {
+                    Ok(tape) => {
+                        call.tape = Some(tape);
+                        call.desk.record(call.tick_before(now), left);
+                    }
+                    Err(path) => {
+                        let error = Some("too many recordings wait to be opened".into());
+                        let what = Noticed::RecordingClosed { path, frames: 0, error };
+                        out.notices.push(Notice { call: id, leg: left, what });
+                    }
+                }
+            }
+            What::StopRecording => call.stop_recording(now, out),
+            What::CloseLeg { leg } => self.close_leg(now, id, leg),
+        }
+    }
+
+    fn emptiest_phase(&self) -> usize {
+        (0..PHASES).min_by_key(|phase| self.phases[*phase].len()).unwrap_or(0)
+    }
+
+    fn open_rtp(&mut self, now: Time, id: CallId, leg: LegId, port: BoundPort, seed: u64, loopback_only: bool) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let free = self.sockets.iter().position(Option::is_none);
+        let token = Token(free.unwrap_or_else(|| {
+            self.sockets.push(None);
+            self.sockets.len() - 1
+        }));
+        let mut socket = Socket { port, call: id, leg };
+        if self.poll.registry().register(&mut socket.port.socket, token, Interest::READABLE).is_err() {
+            // Out of kernel memory for watches: read it every slot instead.
+            self.unread.push(token);
+        }
+        self.sockets[token.0] = Some(socket);
+        call.sockets.push((leg, token));
+        call.desk.open_rtp(now, leg, seed, loopback_only, &mut self.out);
+    }
+
+    fn close_leg(&mut self, now: Time, id: CallId, leg: LegId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.desk.close_leg(leg, &mut self.out);
+        call.agents.retain(|agent| agent.leg != leg);
+        let mut closed = None;
+        call.sockets.retain(|(of, token)| {
+            if *of == leg {
+                closed = Some(*token);
+            }
+            *of != leg
+        });
+        if let Some(mut socket) = closed.and_then(|token| self.sockets[token.0].take()) {
+            // Fails only for a socket that was never registered.
+            let _ = self.poll.registry().deregister(&mut socket.port.socket);
+            self.resting.push_back((now, socket.port));
+        }
+    }
+
+    fn close_call(&mut self, now: Time, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.stop_recording(now, &mut self.out);
+        while let Some((leg, _)) = self.calls.get(&id).and_then(|call| call.sockets.last().copied()) {
+            self.close_leg(now, id, leg);
+        }
+        if let Some(mut call) = self.calls.remove(&id) {
+            call.desk.close(&mut self.out);
+            self.phases[call.phase].retain(|other| *other != id);
+        }
+    }
+
+    fn take_network(&mut self, now: Time, events: &mut Events) {
+        // An error is an interruption by a signal, or lasts: either way the next slot asks again.
+        if self.poll.poll(events, Some(Duration::ZERO)).is_err() {
+            return;
+        }
+        let mut again = mem::take(&mut self.unread);
+        again.retain(|token| self.read_socket(now, *token));
+        for event in events.iter().filter(|event| event.token() != Worker::WAKER) {
+            if !again.contains(&event.token()) && self.read_socket(now, event.token()) {
+                again.push(event.token());
+            }
+        }
+        self.unread = again;
+    }
+
+    /// Reads a socket empty, or up to its share of a slot; returns whether something may be left.
+    fn read_socket(&mut self, now: Time, token: Token) -> bool {
+        let Some(socket) = self.sockets.get(token.0).and_then(Option::as_ref) else { return false };
+        let Some(call) = self.calls.get_mut(&socket.call) else { return false };
+        let mut buffer = [0; DATAGRAM];
+        let mut is_left = true;
+        for _ in 0..DATAGRAMS_PER_SLOT_MAX {
+            match socket.port.socket.recv_from(&mut buffer) {
+                Ok((len, from)) => call.desk.datagram(now, socket.leg, from, &buffer[..len], &mut self.out),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_left = false;
+                    break;
+                }
+                // What an earlier packet of ours met: nobody listens there yet, or any more.
+                Err(_) => {}
+            }
+        }
+        call.send(&self.sockets, &mut self.out);
+        is_left
+    }
+
+    fn tick_calls(&mut self, now: Time, phase: usize) {
+        let mut closed: Option<Vec<CallId>> = None;
+        for id in &self.phases[phase] {
+            let Some(call) = self.calls.get_mut(id) else { continue };
+            if call.state.closed.load(Ordering::Acquire) {
+                closed.get_or_insert_default().push(*id);
+                continue;
+            }
+            call.tick(now, &mut self.out);
+            call.send(&self.sockets, &mut self.out);
+        }
+        for id in closed.into_iter().flatten() {
+            self.close_call(now, id);
+        }
+    }
+
+    /// One batch per slot. A gateway that does not keep up gets it later, with the oldest frames left out.
+    fn hand_over(&mut self) {
+        if self.out.notices.is_empty() {
+            return;
+        }
+        if let Ok(permit) = self.notices.try_reserve() {
+            let room = Vec::with_capacity(self.out.notices.len());
+            permit.send(mem::replace(&mut self.out.notices, room));
+            return;
+        }
+        let legs: usize = self.calls.values().map(|call| call.agents.len()).sum();
+        let held = self.out.notices.len();
+        if held > NOTICES_HELD_PER_LEG_MAX * legs.max(1) {
+            let mut surplus = held / 2;
+            self.out.notices.retain(|notice| {
+                let is_surplus = surplus > 0 && matches!(notice.what, Noticed::Heard(Heard::Frame(_)));
+                surplus -= usize::from(is_surplus);
+                !is_surplus
+            });
+            let dropped = held - self.out.notices.len();
+            self.lane.frames_dropped.fetch_add(dropped as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.began.elapsed()
+    }
+}
+
+struct Socket {
+    port: BoundPort,
+    call: CallId,
+    leg: LegId,
+}
+
+/// A call and what belongs to it outside the pure part.
+struct Call {
+    desk: Desk,
+    state: Arc<CallState>,
+    phase: usize,
+    agents: Vec<Agent>,
+    sockets: Vec<(LegId, Token)>,
+    tape: Option<Tape>,
+}
+
+struct Agent {
+    leg: LegId,
+    speech: mpsc::Receiver<Speech>,
+    mouth: mpsc::Receiver<Mouth>,
+}
+
+impl Call {
+    fn new(id: CallId, state: Arc<CallState>, phase: usize) -> Call {
+        Call { desk: Desk::new(id), state, phase, agents: Vec::new(), sockets: Vec::new(), tape: None }
+    }
+
+    fn tick(&mut self, now: Time, out: &mut Out) {
+        for agent in &mut self.agents {
+            while let Ok(mouth) = agent.mouth.try_recv() {
+                self.desk.mouth(agent.leg, mouth, out);
+            }
+            for _ in 0..SPEECH_PER_TICK_MAX {
+                if !self.desk.has_room(agent.leg) {
+                    break;
+                }
+                let Ok(speech) = agent.speech.try_recv() else { break };
+                self.desk.speech(agent.leg, speech);
+            }
+        }
+        self.desk.tick(now, out);
+        self.write(out);
+    }
+
+    /// The tick at or before a moment: recordings count from there.
+    fn tick_before(&self, now: Time) -> Time {
+        let frame = u64::from(FRAME_MS);
+        let into = (now.as_ms() + frame - self.phase as u64) % frame;
+        Time::from_ms(now.as_ms().saturating_sub(into))
+    }
+
+    fn stop_recording(&mut self, now: Time, out: &mut Out) {
+        self.desk.stop_recording(now, out);
+        self.write(out);
+        self.tape = None;
+    }
+
+    fn write(&mut self, out: &mut Out) {
+        for pair in out.pairs.drain(..) {
+            if self.tape.as_mut().is_some_and(|tape| !tape.write(pair)) {
+                self.tape = None;
             }
         }
     }
+
+    fn send(&self, sockets: &[Option<Socket>], out: &mut Out) {
+        for (leg, to, packet) in out.packets() {
+            let token = self.sockets.iter().find(|(of, _)| *of == leg).map(|(_, token)| *token);
+            if let Some(socket) = token.and_then(|token| sockets.get(token.0)).and_then(Option::as_ref) {
+                // A full buffer or an unreachable peer loses the packet, as the network would.
+                let _ = socket.port.socket.send_to(packet, to);
+            }
+        }
+        out.clear_packets();
+    }
 }
+
+/// How late slots were, in tenths of a millisecond; the past counts half with every second.
+struct Lateness {
+    slots: [u32; 1024],
+}
+
+impl Default for Lateness {
+    fn default() -> Lateness {
+        Lateness { slots: [0; 1024] }
+    }
+}
+
+impl Lateness {
+    fn add(&mut self, late: Duration) {
+        let tenths = (late.as_micros() / 100).min(1023) as usize;
+        self.slots[tenths] += 1;
+    }
+
+    fn p99_us(&mut self) -> u64 {
+        let total: u32 = self.slots.iter().sum();
+        let mut below = 0;
+        let at = self.slots.iter().position(|count| {
+            below += count;
+            u64::from(below) * 100 >= u64::from(total) * 99
+        });
+        self.slots.iter_mut().for_each(|count| *count /= 2);
+        at.unwrap_or(0) as u64 * 100
+    }
+}
+
+const PHASES: usize = FRAME_MS as usize;
+const LATE_MAX: Duration = Duration::from_millis(60);
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+const EVENTS: usize = 1024;
+/// More than any RTP packet we take; what is longer is cut, and refused for its length.
+const DATAGRAM: usize = 2048;

@@ -78,3 +78,5 @@ pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
 /// How long a closed RTP port stays bound before another call may get it, so that late packets do not reach that call.
 pub const RTP_PORT_REST: Duration = Duration::from_secs(3);
+/// Recordings waiting to be opened on the disk. Beyond, a call goes on without its recording and hears of it.
+pub const RECORDINGS_OPENING_MAX: usize = 1024;
