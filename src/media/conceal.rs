@@ -57,12 +57,10 @@ impl Concealer {
     fn sample(&mut self) -> i16 {
         let at = self.invented;
         self.invented += 1;
-        let faded = match at / TEN_MS {
-            0 => FADE_STEPS,
-            steps => FADE_STEPS.saturating_sub(steps as i32),
-        };
+        let steps = (at / TEN_MS) as i32;
         // Between two steps the level falls in a straight line, so that it does not click.
-        let next = if at < TEN_MS { FADE_STEPS } else { (faded - 1).max(0) };
+        let faded = (FADE_STEPS + 1 - steps).clamp(0, FADE_STEPS);
+        let next = (FADE_STEPS - steps).clamp(0, FADE_STEPS);
         let within = (at % TEN_MS) as i32;
         let level = faded * (TEN_MS as i32 - within) + next * within;
         let source = i32::from(decode_ulaw(self.history[HISTORY - self.pitch + at % self.pitch]));

@@ -233,7 +233,7 @@ impl Mouthpiece {
 
     fn stop(&mut self, epoch: u32) -> Heard {
         let heard = self.playout.stop(epoch);
-        self.is_stopping = matches!(heard, Heard::Stopped { item: Some(_), .. });
+        self.is_stopping |= matches!(heard, Heard::Stopped { item: Some(_), .. });
         heard
     }
 
