@@ -74,9 +74,9 @@ impl Desk {
     }
 
     /// Says where a leg's audio goes.
-    pub fn set_remote(&mut self, leg: LegId, peer: RtpPeer) {
+    pub fn set_remote(&mut self, now: Time, leg: LegId, peer: RtpPeer) {
         if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind) {
-            rtp.set_peer(peer);
+            rtp.set_peer(now, peer);
         }
     }
 
@@ -197,6 +197,9 @@ impl Desk {
             frames.clear();
             if let Some(pressed) = rtp.tick(now, &mut frames) {
                 out.pressed(self.call, id, pressed);
+            }
+            if rtp.became_quiet(now) {
+                out.notice(self.call, id, Noticed::Quiet);
             }
             self.deliver(now, id, &frames, out);
         }

@@ -26,6 +26,8 @@ pub enum Arrival<'a> {
 #[derive(Debug)]
 pub struct Ingress {
     ring: Box<[Slot]>,
+    /// Packets in the ring.
+    held: u32,
     ssrc: Option<u32>,
     /// The sequence number that is due, extended; starts one turn up so that it never goes below zero.
     next: u64,
@@ -82,6 +84,7 @@ impl Ingress {
     pub fn new(now: Time) -> Ingress {
         Ingress {
             ring: vec![Slot::EMPTY; REORDER_MAX].into(),
+            held: 0,
             ssrc: None,
             next: 0,
             newest: 0,
@@ -138,6 +141,7 @@ impl Ingress {
         }
         self.measure_jitter(now, header, &arrival);
         self.ring[seq as usize % REORDER_MAX].put(seq, now, header, &arrival);
+        self.held += 1;
         self.release_due(now, out);
         self.give_up_after_hold(now, out);
     }
@@ -180,7 +184,7 @@ impl Ingress {
         self.next = (1 << 16) | u64::from(header.seq);
         (self.newest, self.window) = (self.next - 1, 0);
         (self.next_timestamp, self.gap_since, self.transit) = (None, None, None);
-        self.ring.fill(Slot::EMPTY);
+        debug_assert_eq!(self.held, 0, "whoever begins again has released what was held");
         if let (true, Arrival::Audio(_, audio)) = (is_first, arrival) {
             // The first packet defines what is on time.
             self.base = (now, self.emitted + (self.partial_len + audio.len()) as u64);
@@ -219,13 +223,18 @@ impl Ingress {
 
     /// Emits everything that is in order.
     fn release_due(&mut self, now: Time, out: &mut Vec<Frame>) {
-        while self.ring[self.next as usize % REORDER_MAX].seq == Some(self.next) {
-            let at = self.next as usize % REORDER_MAX;
-            let mut slot = std::mem::replace(&mut self.ring[at], Slot::EMPTY);
+        let mut at = self.next as usize % REORDER_MAX;
+        while self.ring[at].seq == Some(self.next) {
+            self.ring[at].seq = None;
+            self.held -= 1;
             self.next += 1;
-            self.release(now, &mut slot, out);
+            self.release(now, at, out);
+            at = self.next as usize % REORDER_MAX;
         }
-        self.gap_since = self.ring.iter().filter(|slot| slot.seq.is_some()).map(|slot| slot.arrived).min();
+        self.gap_since = match self.held {
+            0 => None,
+            _ => self.ring.iter().filter(|slot| slot.seq.is_some()).map(|slot| slot.arrived).min(),
+        };
     }
 
     fn release_all(&mut self, now: Time, out: &mut Vec<Frame>) {
@@ -262,30 +271,32 @@ impl Ingress {
         self.release_due(now, out);
     }
 
-    fn release(&mut self, now: Time, slot: &mut Slot, out: &mut Vec<Frame>) {
+    fn release(&mut self, now: Time, at: usize, out: &mut Vec<Frame>) {
+        let slot = &self.ring[at];
         if slot.len == 0 {
             self.is_paused = true;
             return;
         }
+        let (timestamp, marker, len) = (slot.timestamp, slot.marker, slot.len);
+        let mut audio = [ULAW_SILENCE; PACKET_SAMPLES_MAX];
+        audio[..len].copy_from_slice(&slot.ulaw[..len]);
         if let Some(due) = self.next_timestamp {
-            match slot.timestamp.wrapping_sub(due) {
+            match timestamp.wrapping_sub(due) {
                 0 => {}
                 // Silence suppression: no packet is missing, but time is.
-                gap if gap <= TIMESTAMP_JUMP || (slot.marker && gap < 1 << 31) => {
+                gap if gap <= TIMESTAMP_JUMP || (marker && gap < 1 << 31) => {
                     let unfilled = (gap as usize).saturating_sub(self.filled).min(SILENCE_MAX);
-                    self.concealer.silence();
                     self.concealed = CONCEAL_MAX;
                     self.push_missing(now, unfilled, out);
                 }
                 _ => self.stats.resyncs += 1,
             }
         }
-        self.next_timestamp = Some(slot.timestamp.wrapping_add(slot.len as u32));
+        self.next_timestamp = Some(timestamp.wrapping_add(len as u32));
         (self.filled, self.concealed) = (0, 0);
         (self.is_paused, self.last_audio) = (false, now);
-        let audio = &mut slot.ulaw[..slot.len];
-        self.concealer.heard(audio);
-        self.push(now, audio, out);
+        self.concealer.heard(&mut audio[..len]);
+        self.push(now, &audio[..len], out);
     }
 
     /// Fills a gap: concealment up to 60 ms since the last audio, then silence.

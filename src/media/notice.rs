@@ -41,6 +41,8 @@ pub enum Noticed {
     DigitsSent,
     /// The first RTP packet of the party arrived.
     FirstPacket,
+    /// Nothing has come from the party for [`crate::model::limits::RTP_QUIET`]; reported once, until something comes again.
+    Quiet,
     /// The recording's file is complete, or was given up.
     RecordingClosed {
         /// The file.

@@ -10,6 +10,7 @@ use super::ingress::{Arrival, Ingress};
 use super::latch::Latch;
 use super::notice::LegStats;
 use super::rtp::Header;
+use crate::model::limits::RTP_QUIET;
 use crate::model::{Codec, Frame, SAMPLE_RATE, Time};
 
 /// What an answered SDP says about the other side.
@@ -41,6 +42,8 @@ pub(super) struct RtpLeg {
     packets: u64,
     refused: u64,
     foreign: u64,
+    /// When something last came, or the first answer did; `None` once quiet was reported, and before.
+    last: Option<Time>,
 }
 
 impl RtpLeg {
@@ -57,11 +60,13 @@ impl RtpLeg {
             packets: 0,
             refused: 0,
             foreign: 0,
+            last: None,
         }
     }
 
-    pub(super) fn set_peer(&mut self, peer: RtpPeer) {
+    pub(super) fn set_peer(&mut self, now: Time, peer: RtpPeer) {
         self.latch.set_sdp(peer.remote);
+        self.last = Some(now);
         self.peer = Some(peer);
     }
 
@@ -93,6 +98,7 @@ impl RtpLeg {
             return None;
         }
         self.packets += 1;
+        self.last = self.peer.map(|_| now);
         let arrival = match content {
             Content::Audio(codec, audio) => Arrival::Audio(codec, audio),
             Content::Key(_) | Content::Silence => Arrival::Nothing,
@@ -109,6 +115,15 @@ impl RtpLeg {
     pub(super) fn tick(&mut self, now: Time, frames: &mut Vec<Frame>) -> Option<Pressed> {
         self.ingress.tick(now, frames);
         self.keys_in.tick(now)
+    }
+
+    /// Whether the party has just become quiet: said once, and never of a party that is not sent to, on hold.
+    pub(super) fn became_quiet(&mut self, now: Time) -> bool {
+        let is_quiet = self.last.is_some_and(|last| now - last >= RTP_QUIET) && self.reachable().is_some();
+        if is_quiet {
+            self.last = None;
+        }
+        is_quiet
     }
 
     pub(super) fn stats(&self) -> LegStats {

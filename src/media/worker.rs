@@ -173,7 +173,7 @@ impl Worker {
                     call.desk.open_echo(leg, &mut self.out);
                 }
             }
-            What::SetRemote { leg, peer } => call.desk.set_remote(leg, peer),
+            What::SetRemote { leg, peer } => call.desk.set_remote(now, leg, peer),
             What::Wire { hears } => call.desk.wire(&hears),
             What::Play { leg, play, clips, repeat, gain_db } => {
                 call.desk.play(leg, play, clips, repeat, gain_db, out);
@@ -211,13 +211,14 @@ impl Worker {
             self.sockets.len() - 1
         }));
         let mut socket = Socket { port, call: id, leg };
-        if self.poll.registry().register(&mut socket.port.socket, token, Interest::READABLE).is_err() {
-            // Out of kernel memory for watches: read it every slot instead.
-            self.unread.push(token);
-        }
+        let registered = self.poll.registry().register(&mut socket.port.socket, token, Interest::READABLE);
         self.sockets[token.0] = Some(socket);
         call.sockets.push((leg, token));
         call.desk.open_rtp(now, leg, seed, loopback_only, &mut self.out);
+        if registered.is_err() {
+            // The kernel is out of memory for watches. A leg that hears nothing is better closed, which is reported.
+            self.close_leg(now, id, leg);
+        }
     }
 
     fn close_leg(&mut self, now: Time, id: CallId, leg: LegId) {

@@ -76,6 +76,9 @@ pub const REORDER_MAX: usize = 32;
 pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
 /// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
+/// How long a party may send nothing before the gateway is told. Phones with silence suppression pause for a breath or
+/// a thought, so this is a party that has gone, or a network that has. What follows is the call's decision.
+pub const RTP_QUIET: Duration = Duration::from_secs(10);
 /// How long a closed RTP port stays bound before another call may get it, so that late packets do not reach that call.
 pub const RTP_PORT_REST: Duration = Duration::from_secs(3);
 /// Recordings waiting to be opened on the disk. Beyond, a call goes on without its recording and hears of it.

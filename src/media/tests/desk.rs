@@ -289,6 +289,21 @@ fn a_click_through_the_echo_stands_on_both_channels_within_a_frame() {
 }
 
 #[test]
+fn a_party_that_has_gone_quiet_is_reported_once_until_it_comes_back() {
+    let mut world = World::with_agent();
+    let quiet = |world: &World| world.notices.iter().filter(|what| **what == Noticed::Quiet).count();
+    world.hear(CALLER, 0, 0x85);
+    world.run(499);
+    assert_eq!(quiet(&world), 0);
+    world.run(1000);
+    assert_eq!(quiet(&world), 1);
+
+    world.hear(CALLER, 1, 0x85);
+    world.run(1000);
+    assert_eq!(quiet(&world), 2);
+}
+
+#[test]
 fn closing_reports_what_was_played_and_the_figures_of_every_leg() {
     let mut world = World::with_agent();
     world.play(PlayId(9), 0xA0, 8000, false);
@@ -449,7 +464,7 @@ impl World {
     fn peer(&mut self, leg: LegId, codec: Codec, events: Option<u8>) {
         let payload_type = if codec == Codec::Pcmu { 0 } else { 8 };
         let peer = RtpPeer { codec, payload_type, dtmf_out: events, dtmf_in: events, remote: address(leg) };
-        self.desk.set_remote(leg, peer);
+        self.desk.set_remote(self.at, leg, peer);
     }
 
     fn wire(&mut self, pairs: &[(LegId, LegId)]) {

@@ -213,6 +213,7 @@ fn packets_without_audio_or_too_long_are_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     /// Loss, order, copies and jitter of any kind: frames keep their order, and the clock is kept.
     #[test]
     fn frames_stay_in_order_and_on_time_on_any_network(seed in 1u64.., loss in 0u64..20, jitter in 1u64..90) {
@@ -242,7 +243,7 @@ proptest! {
             prop_assert!(lead <= 330, "seed {seed}: {lead} ms ahead at {now}");
         }
         // Each frame of real audio carries its own level; concealment and blending only blur.
-        let real: Vec<u16> = line.frames.iter().filter_map(|frame| whole(frame)).collect();
+        let real: Vec<u16> = line.frames.iter().filter_map(whole).collect();
         prop_assert!(real.windows(2).all(|pair| follows(pair[0], pair[1])), "seed {seed}: {real:?}");
         let behind = 8_499 - line.ingress.samples_emitted() as i64 / 8;
         prop_assert!(behind.abs() <= 120, "seed {seed}: {behind} ms behind");

@@ -146,9 +146,9 @@ proptest! {
     fn what_is_reported_is_what_was_sent(steps in proptest::collection::vec(step(), 1..60)) {
         let mut mouth = Mouthpiece::new();
         let (mut number, mut epoch) = (0u8, 0u32);
-        let mut offered = vec![0usize; 64];
+        let mut offered = [0usize; 64];
         let mut stopped = Vec::new();
-        let mut wanted = vec![true; 64];
+        let mut wanted = [true; 64];
         for step in steps {
             match step {
                 Step::Say { len, last } => {
@@ -159,9 +159,7 @@ proptest! {
                 }
                 Step::Stop => {
                     epoch += 1;
-                    for at in 0..=usize::from(number) % 60 {
-                        wanted[at] = false;
-                    }
+                    wanted[..=usize::from(number) % 60].fill(false);
                     stopped.push(mouth.stop(epoch));
                     number += 1;
                 }
