@@ -82,24 +82,19 @@ impl Worker {
     /// Turns until the lane says stop.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        let mut slot = 0;
+        let mut wheel = Wheel { slot: 0 };
         while !self.lane.stopping.load(Ordering::Acquire) {
             if self.is_idle() {
                 self.wait_for_work(&mut events);
-                slot = self.now().as_ms() + 1;
+                wheel.slot = self.now().as_ms() + 1;
             }
-            let due = Time::from_ms(slot);
             let now = self.now();
-            if now < due {
-                std::thread::sleep(due - now);
+            if let Some(early) = wheel.early(now) {
+                std::thread::sleep(early);
             }
-            let late = self.now() - due;
+            let (slot, late) = wheel.turn(self.now());
             self.lateness.add(late);
-            if late > LATE_MAX {
-                slot = self.now().as_ms();
-            }
             self.slot(slot, &mut events);
-            slot += 1;
             if slot % 1000 == 0 {
                 self.lane.lateness_us.store(self.lateness.p99_us(), Ordering::Relaxed);
             }
@@ -313,18 +308,9 @@ impl Worker {
             permit.send(mem::replace(&mut self.out.notices, room));
             return;
         }
-        let legs: usize = self.calls.values().map(|call| call.agents.len()).sum();
-        let held = self.out.notices.len();
-        if held > NOTICES_HELD_PER_LEG_MAX * legs.max(1) {
-            let mut surplus = held / 2;
-            self.out.notices.retain(|notice| {
-                let is_surplus = surplus > 0 && matches!(notice.what, Noticed::Heard(Heard::Frame(_)));
-                surplus -= usize::from(is_surplus);
-                !is_surplus
-            });
-            let dropped = held - self.out.notices.len();
-            self.lane.frames_dropped.fetch_add(dropped as u64, Ordering::Relaxed);
-        }
+        let agents: usize = self.calls.values().map(|call| call.agents.len()).sum();
+        let dropped = leave_out_frames(&mut self.out.notices, NOTICES_HELD_PER_LEG_MAX * agents.max(1));
+        self.lane.frames_dropped.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 
     fn now(&self) -> Time {
@@ -409,6 +395,45 @@ impl Call {
     }
 }
 
+/// Drops the older half of too many notices, as far as they are frames. Returns how many.
+fn leave_out_frames(notices: &mut Vec<Notice>, room: usize) -> usize {
+    let held = notices.len();
+    if held <= room {
+        return 0;
+    }
+    let mut surplus = held / 2;
+    notices.retain(|notice| {
+        let is_surplus = surplus > 0 && matches!(notice.what, Noticed::Heard(Heard::Frame(_)));
+        surplus -= usize::from(is_surplus);
+        !is_surplus
+    });
+    held - notices.len()
+}
+
+/// Which slot is next, by absolute deadlines.
+struct Wheel {
+    slot: u64,
+}
+
+impl Wheel {
+    /// How long until the next slot is due; `None` when it is.
+    fn early(&self, now: Time) -> Option<Duration> {
+        let due = Time::from_ms(self.slot);
+        (now < due).then(|| due - now)
+    }
+
+    /// The slot to run now, and how late it is. What is more than 60 ms late is left out.
+    fn turn(&mut self, now: Time) -> (u64, Duration) {
+        let late = now - Time::from_ms(self.slot);
+        if late > LATE_MAX {
+            self.slot = now.as_ms();
+        }
+        let slot = self.slot;
+        self.slot += 1;
+        (slot, late)
+    }
+}
+
 /// How late slots were, in tenths of a millisecond; the past counts half with every second.
 struct Lateness {
     slots: [u32; 1024],
@@ -444,3 +469,59 @@ const IDLE_WAIT: Duration = Duration::from_millis(500);
 const EVENTS: usize = 1024;
 /// More than any RTP packet we take; what is longer is cut, and refused for its length.
 const DATAGRAM: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digit;
+
+    #[test]
+    fn a_late_wheel_catches_up_slot_by_slot() {
+        let mut wheel = Wheel { slot: 100 };
+        assert_eq!(wheel.early(Time::from_ms(99)), Some(Duration::from_millis(1)));
+        assert_eq!(wheel.early(Time::from_ms(100)), None);
+
+        let turns: Vec<u64> = (0..50).map(|_| wheel.turn(Time::from_ms(150)).0).collect();
+
+        assert_eq!(turns, (100..150).collect::<Vec<_>>());
+        assert_eq!(wheel.early(Time::from_ms(150)), None);
+        assert_eq!(wheel.turn(Time::from_ms(150)), (150, Duration::ZERO));
+        assert!(wheel.early(Time::from_ms(150)).is_some());
+    }
+
+    #[test]
+    fn a_wheel_that_is_too_late_leaves_slots_out() {
+        let mut wheel = Wheel { slot: 100 };
+        assert_eq!(wheel.turn(Time::from_ms(161)), (161, Duration::from_millis(61)));
+        assert_eq!(wheel.early(Time::from_ms(161)), Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn only_frames_are_left_out_and_the_oldest_first() {
+        let notice = |what| Notice { call: CallId(uuid::Uuid::nil()), leg: LegId(1), what };
+        let frame = |code| notice(Noticed::Heard(Heard::Frame(Box::new([code; 160]))));
+        let digit = Digit::from_event(1).expect("is a key");
+        let mut notices: Vec<Notice> = (0..100).map(frame).collect();
+        notices.insert(0, notice(Noticed::Digit { digit, duration_ms: 100 }));
+        notices.insert(50, notice(Noticed::DigitsSent));
+
+        assert_eq!(leave_out_frames(&mut notices, 102), 0);
+        assert_eq!(leave_out_frames(&mut notices, 100), 51);
+
+        assert_eq!(notices.len(), 51);
+        assert_eq!(notices[0].what, Noticed::Digit { digit, duration_ms: 100 });
+        assert_eq!(notices[1].what, Noticed::DigitsSent);
+        assert_eq!(notices[2], frame(51));
+    }
+
+    #[test]
+    fn lateness_is_the_99th_percentile_and_the_past_fades() {
+        let mut lateness = Lateness::default();
+        (0..980).for_each(|_| lateness.add(Duration::from_micros(250)));
+        (0..20).for_each(|_| lateness.add(Duration::from_millis(7)));
+        assert_eq!(lateness.p99_us(), 7000);
+        (0..5000).for_each(|_| lateness.add(Duration::from_micros(90)));
+        assert_eq!(lateness.p99_us(), 200);
+        lateness.add(Duration::from_secs(9));
+    }
+}

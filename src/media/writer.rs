@@ -248,3 +248,78 @@ const QUEUE: usize = RECORDER_QUEUE_MAX.as_millis() as usize / FRAME_MS as usize
 const ROUND: Duration = Duration::from_millis(100);
 /// 5 s.
 const FLUSH_EVERY: u64 = 5000 / FRAME_MS as u64;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LOUD: Pair = Pair { left: [0x80; FRAME_SAMPLES], right: [0x00; FRAME_SAMPLES] };
+
+    #[test]
+    fn what_a_slow_disk_misses_is_silence_of_the_same_length() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut tape, mut recording) = both_ends(&folder.path().join("slow.wav"));
+
+        for _ in 0..QUEUE + 30 {
+            assert!(tape.write(LOUD));
+        }
+        recording.write_waiting();
+        tape.write(LOUD);
+        for _ in 0..QUEUE + 4 {
+            tape.write(LOUD);
+        }
+        drop(tape);
+        assert!(!recording.write_waiting());
+        let path = recording.path.clone();
+        let notice = recording.close();
+
+        let total = QUEUE * 2 + 35;
+        let Noticed::RecordingClosed { frames, error, .. } = notice.what else { panic!("is closed") };
+        assert_eq!(frames, total as u64);
+        assert_eq!(error.as_deref(), Some("700 ms are silence because the disk was too slow"));
+        let samples = read(&path);
+        assert_eq!(samples.len(), total * 320);
+        let silent: Vec<usize> = (0..total).filter(|frame| samples[frame * 320] == 0).collect();
+        assert_eq!(silent, (QUEUE..QUEUE + 30).chain(total - 5..total).collect::<Vec<_>>());
+        assert_eq!(samples[..2], [32124, -32124], "left before right");
+    }
+
+    #[test]
+    fn a_file_that_was_never_completed_opens_up_to_the_last_flush() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut tape, mut recording) = both_ends(&folder.path().join("crash.wav"));
+        for _ in 0..3 {
+            (0..QUEUE).for_each(|_| assert!(tape.write(LOUD)));
+            recording.write_waiting();
+        }
+
+        // Looked at while the recording still runs, as after a crash.
+        assert_eq!(read(&recording.path).len(), FLUSH_EVERY as usize * 320);
+    }
+
+    #[test]
+    fn a_recording_that_failed_lets_go_of_the_tape() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut tape, mut recording) = both_ends(folder.path());
+        assert!(!recording.write_waiting());
+        let Noticed::RecordingClosed { frames: 0, error: Some(error), .. } = recording.close().what else {
+            panic!("has failed")
+        };
+        assert!(error.starts_with("creating the recording: "), "{error}");
+        assert!(!tape.write(LOUD));
+    }
+
+    fn both_ends(path: &Path) -> (Tape, Recording) {
+        let (opening, to_open) = sync_channel(1);
+        let desk = WriterDesk { opening };
+        let tape = desk.open(CallId(Uuid::nil()), LegId(0), path.to_owned()).expect("there is room");
+        (tape, Recording::open(to_open.recv().expect("was sent")))
+    }
+
+    fn read(path: &Path) -> Vec<i16> {
+        let mut reader = hound::WavReader::open(path).expect("is a WAV file");
+        reader.samples().map_while(Result::ok).collect()
+    }
+}

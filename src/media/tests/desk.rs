@@ -289,6 +289,70 @@ fn a_click_through_the_echo_stands_on_both_channels_within_a_frame() {
 }
 
 #[test]
+fn a_recording_of_a_bridge_holds_both_parties_where_they_were() {
+    let mut world = World::with_target();
+    world.run(1);
+    world.desk.record(ms(0), CALLER);
+    for seq in 0..60 {
+        world.since_tick(4);
+        world.hear(CALLER, seq, if seq == 30 { 0x80 } else { 0x90 });
+        world.since_tick(11);
+        world.hear(TARGET, seq, ulaw_to_alaw(if seq == 30 { 0x80 } else { 0x90 }));
+        world.run(1);
+    }
+    world.desk.stop_recording(world.tick_at, &mut world.out);
+    world.collect();
+
+    let left: Vec<u8> = world.pairs.iter().flat_map(|pair| pair.left).collect();
+    let right: Vec<u8> = world.pairs.iter().flat_map(|pair| pair.right).collect();
+    let said = |track: &[u8], code| track.iter().filter(|other| **other == code).count();
+    let click = |track: &[u8]| track.iter().position(|code| *code == 0x80).expect("the click");
+    assert_eq!(world.pairs.len(), 61);
+    assert_eq!((said(&left, 0x80), said(&right, 0x80)), (160, 160));
+    assert_eq!(click(&left), 30 * 160 + 4 * 8);
+    // Where its timestamp puts it, which is what the caller's own phone plays: behind the tick before.
+    assert_eq!(click(&right), 31 * 160);
+    assert!(said(&right, 0x90) >= 58 * 160, "{} samples of the target", said(&right, 0x90));
+}
+
+#[test]
+fn a_bridge_over_a_bad_network_stays_one_stream_and_keeps_what_arrives() {
+    for seed in 1..20 {
+        let mut dice = Dice(seed * 7919);
+        let mut world = World::with_target();
+        let mut on_the_way: Vec<(u64, u16)> = Vec::new();
+        for seq in 0..500u16 {
+            if dice.roll(100) >= 3 {
+                on_the_way.push((u64::from(seq) * 20 + dice.roll(45), seq));
+            }
+            if dice.roll(100) == 0 {
+                on_the_way.push((u64::from(seq) * 20 + dice.roll(45), seq));
+            }
+        }
+        on_the_way.sort_unstable();
+        let mut arrivals = on_the_way.iter().peekable();
+        for _ in 0..505 {
+            let tick = world.tick_at.as_ms();
+            while let Some((at, seq)) = arrivals.next_if(|(at, _)| *at < tick) {
+                world.at = ms(*at);
+                world.hear(TARGET, *seq, 0x2A);
+            }
+            world.run(1);
+        }
+
+        let sent = world.of(CALLER);
+        let mut seqs: Vec<u16> = sent.iter().map(|packet| packet.header.seq).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        assert_eq!(seqs.len(), sent.len(), "seed {seed}: a sequence number went out twice");
+        let forwarded = sent.iter().filter(|packet| packet.payload == [alaw_to_ulaw(0x2A); 160]).count();
+        assert!(forwarded >= 460, "seed {seed}: {forwarded} of about 485");
+        let longest = sent.windows(2).map(|pair| (pair[1].at - pair[0].at).as_millis()).max();
+        assert!(longest <= Some(80), "seed {seed}: {longest:?} ms");
+    }
+}
+
+#[test]
 fn a_party_that_has_gone_quiet_is_reported_once_until_it_comes_back() {
     let mut world = World::with_agent();
     let quiet = |world: &World| world.notices.iter().filter(|what| **what == Noticed::Quiet).count();
