@@ -104,8 +104,18 @@ impl Playout {
             filled += self.take(&mut frame[filled..]);
             self.settle(heard);
         }
-        self.last = filled.checked_sub(1).map(|at| frame[at]);
+        let (said, rest) = frame.split_at_mut(filled);
+        self.last = said.last().copied();
+        if !rest.is_empty() {
+            self.break_off(rest);
+        }
         true
+    }
+
+    /// Whether the next frame only fades out what was stopped.
+    #[cfg(test)]
+    pub(super) fn is_fading(&self) -> bool {
+        self.tail.is_some()
     }
 
     /// Nobody listens in this tick: what comes next does not join what went out before.
@@ -144,16 +154,19 @@ impl Playout {
         PATIENCE + (self.rebuffer / FRAME_SAMPLES) as u32
     }
 
-    /// Nothing to say. In the middle of an item what was audible fades within 5 ms instead of breaking off, and the
-    /// next start waits a little longer the more often this happened lately.
+    /// Nothing to say in this tick.
     fn run_dry(&mut self, frame: &mut Frame) -> bool {
         self.starved = if self.queued > 0 { self.starved + 1 } else { 0 };
-        let Some(last) = self.last.take() else { return false };
-        if self.current.is_none() {
-            return false;
-        }
-        frame[..FADE].fill(last);
-        fade_out(&mut frame[..FADE]);
+        self.break_off(frame)
+    }
+
+    /// In the middle of an item what was audible fades within 5 ms instead of breaking off, and the next start waits
+    /// a little longer the more often this happened lately. Returns whether anything was audible.
+    fn break_off(&mut self, rest: &mut [u8]) -> bool {
+        let (Some(last), Some(_)) = (self.last.take(), &self.current) else { return false };
+        let len = rest.len().min(FADE);
+        rest[..len].fill(last);
+        fade_out(&mut rest[..len]);
         let now = self.ticks;
         self.dry.retain(|at| now - at < DRY_WINDOW_TICKS);
         self.dry.push_back(now);

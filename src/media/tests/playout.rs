@@ -98,6 +98,7 @@ fn audio_that_runs_dry_fades_and_waits_a_little_before_it_goes_on() {
     mouth.tick();
     mouth.tick();
     assert!(mouth.tick(), "the fade");
+    assert!(decode_ulaw(mouth.sent[320]) > decode_ulaw(mouth.sent[340]) && mouth.sent[360] == SILENCE);
     assert!(!mouth.tick());
     assert_eq!(mouth.playout.underruns(), 1);
 
@@ -160,14 +161,17 @@ proptest! {
                 Step::Stop => {
                     epoch += 1;
                     wanted[..=usize::from(number) % 60].fill(false);
-                    stopped.push(mouth.stop(epoch));
+                    stopped.push(mouth.playout.stop(epoch));
                     number += 1;
                 }
                 Step::Tick(ticks) => (0..ticks).for_each(|_| { mouth.tick(); }),
                 Step::Pause => mouth.playout.pause(),
             }
         }
-        for _ in 0..4000 {
+        while mouth.playout.queued() > 0 {
+            mouth.tick();
+        }
+        for _ in 0..8 {
             mouth.tick();
         }
         // Everything that was not stopped went out whole, in order, and nothing twice.
@@ -199,18 +203,11 @@ struct Mouthpiece {
     heard: Vec<Heard>,
     /// Without the fades, whose octets look like those of other items.
     unfaded: Vec<u8>,
-    is_stopping: bool,
 }
 
 impl Mouthpiece {
     fn new() -> Mouthpiece {
-        Mouthpiece {
-            playout: Playout::default(),
-            sent: Vec::new(),
-            heard: Vec::new(),
-            unfaded: Vec::new(),
-            is_stopping: false,
-        }
+        Mouthpiece { playout: Playout::default(), sent: Vec::new(), heard: Vec::new(), unfaded: Vec::new() }
     }
 
     fn say(&mut self, epoch: u32, name: &str, ulaw: &[u8], last: bool) {
@@ -219,20 +216,16 @@ impl Mouthpiece {
 
     fn tick(&mut self) -> bool {
         let mut frame = [0; FRAME_SAMPLES];
-        let underruns = self.playout.underruns();
+        let (underruns, queued) = (self.playout.underruns(), self.playout.queued());
+        let is_tail = self.playout.is_fading();
         let speaks = self.playout.pull(&mut frame, &mut self.heard);
         self.sent.extend(frame);
-        let is_short = frame[40..].iter().all(|code| *code == SILENCE);
-        let is_fade = is_short && (self.is_stopping || self.playout.underruns() > underruns);
-        self.unfaded.extend(&frame[if is_fade { 40 } else { 0 }..]);
-        self.is_stopping = false;
+        let said = queued - self.playout.queued();
+        match is_tail || self.playout.underruns() > underruns {
+            true => self.unfaded.extend(&frame[..said]),
+            false => self.unfaded.extend(frame),
+        }
         speaks
-    }
-
-    fn stop(&mut self, epoch: u32) -> Heard {
-        let heard = self.playout.stop(epoch);
-        self.is_stopping |= matches!(heard, Heard::Stopped { item: Some(_), .. });
-        heard
     }
 
     /// Samples of an item that went out whole.
