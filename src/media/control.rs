@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::mpsc::{Receiver as MailboxReceiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,7 +34,8 @@ pub struct WorkersConfig {
     pub loopback_only: bool,
 }
 
-/// The media threads. Dropping it ends them and closes every recording.
+/// The media threads. Dropping it ends them and closes every recording; that waits for the disk, so drop it where
+/// waiting is allowed.
 #[derive(Debug)]
 pub struct Workers {
     lanes: Vec<Arc<Lane>>,
@@ -334,6 +335,8 @@ impl Lane {
     }
 
     fn wake(&self) {
+        // Either we see that the worker sleeps, or it sees what we sent: it has the same fence between the two.
+        fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) {
             // Fails only when the poll is gone, and with it the worker.
             let _ = self.waker.wake();

@@ -130,10 +130,11 @@ impl Desk {
         }
     }
 
-    /// Takes a piece of what an agent says.
-    pub fn speech(&mut self, leg: LegId, speech: Speech) {
-        if let Some(Kind::Agent(playout)) = self.leg(leg).map(|leg| &mut leg.kind) {
-            playout.offer(speech);
+    /// Takes a piece of what an agent says; returns whether it is still wanted.
+    pub fn speech(&mut self, leg: LegId, speech: Speech) -> bool {
+        match self.leg(leg).map(|leg| &mut leg.kind) {
+            Some(Kind::Agent(playout)) => playout.offer(speech),
+            _ => false,
         }
     }
 

@@ -50,15 +50,16 @@ impl Playout {
         self.underruns
     }
 
-    /// Takes a piece of speech. It is never refused here, only dropped when its epoch is over: ask
-    /// [`Playout::has_room`] first.
-    pub fn offer(&mut self, speech: Speech) {
+    /// Takes a piece of speech; returns whether it is still wanted. It is never refused here, only dropped when its
+    /// epoch is over: ask [`Playout::has_room`] first.
+    pub fn offer(&mut self, speech: Speech) -> bool {
         if speech.epoch < self.epoch {
-            return;
+            return false;
         }
         self.queued += speech.ulaw.len();
         let Speech { epoch, item, ulaw, last } = speech;
         self.queue.push_back(Segment { epoch, item, ulaw, at: 0, last });
+        true
     }
 
     /// Falls silent within one frame: everything of earlier epochs is dropped, except 5 ms that fade out if audio

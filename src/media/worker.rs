@@ -14,7 +14,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -27,7 +27,9 @@ use super::desk::{Desk, Out};
 use super::notice::{Notice, Noticed};
 use super::ports::BoundPort;
 use super::writer::{Tape, WriterDesk};
-use crate::model::limits::{DATAGRAMS_PER_SLOT_MAX, NOTICES_HELD_PER_LEG_MAX, RTP_PORT_REST, SPEECH_PER_TICK_MAX};
+use crate::model::limits::{
+    DATAGRAMS_PER_SLOT_MAX, NOTICES_HELD_PER_LEG_MAX, RTP_PORT_REST, SPEECH_PER_TICK_MAX, STALE_SPEECH_PER_TICK_MAX,
+};
 use crate::model::{CallId, FRAME_MS, Heard, LegId, Mouth, Speech, Time};
 
 /// One media thread.
@@ -123,6 +125,7 @@ impl Worker {
     /// Without a call there is nothing to be on time for.
     fn wait_for_work(&mut self, events: &mut Events) {
         self.lane.asleep.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         let now = self.now();
         let is_empty = !self.take_commands(now);
         if is_empty && !self.lane.stopping.load(Ordering::Acquire) {
@@ -350,12 +353,12 @@ impl Call {
             while let Ok(mouth) = agent.mouth.try_recv() {
                 self.desk.mouth(agent.leg, mouth, out);
             }
-            for _ in 0..SPEECH_PER_TICK_MAX {
-                if !self.desk.has_room(agent.leg) {
-                    break;
-                }
+            // What an interruption made stale costs nothing to skip, and must not hold up what comes after it.
+            let (mut wanted, mut taken) = (0, 0);
+            while wanted < SPEECH_PER_TICK_MAX && taken < STALE_SPEECH_PER_TICK_MAX && self.desk.has_room(agent.leg) {
                 let Ok(speech) = agent.speech.try_recv() else { break };
-                self.desk.speech(agent.leg, speech);
+                wanted += usize::from(self.desk.speech(agent.leg, speech));
+                taken += 1;
             }
         }
         self.desk.tick(now, out);

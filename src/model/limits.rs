@@ -66,6 +66,8 @@ pub const DIGITS_MAX: usize = 64;
 /// Pieces of agent speech taken from the socket per leg in one 20 ms tick. Vendors send some 50 per second of audio
 /// at up to ten times real time; what is not taken waits in the channel for the next tick.
 pub const SPEECH_PER_TICK_MAX: usize = 64;
+/// The same, counting also what an interruption has made stale and is dropped unheard.
+pub const STALE_SPEECH_PER_TICK_MAX: usize = 1024;
 /// Datagrams taken from one socket in one millisecond. A leg sends one every 20 ms; the rest of a flood waits for the
 /// next slot, so that other calls get theirs.
 pub const DATAGRAMS_PER_SLOT_MAX: usize = 64;

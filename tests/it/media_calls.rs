@@ -110,6 +110,29 @@ async fn an_agent_is_not_read_while_two_minutes_wait() {
 }
 
 #[tokio::test]
+async fn after_a_stop_new_speech_passes_the_old_that_still_waited_to_be_read() {
+    let stage = Stage::new(32_000);
+    let mut caller = stage.party(CALLER, Codec::Pcmu);
+    let (speech, mouth) = agent(&stage);
+    stage.call.wire(vec![(CALLER, vec![AGENT])]).expect("wires");
+    stage.answer(&caller);
+    for _ in 0..14 {
+        speech.send(piece("old", 80_000, 0)).await.expect("the worker listens");
+    }
+    while speech.try_send(piece("old", 80_000, 0)).is_ok() {}
+    caller.listen_for("old speech", |packet| packet.payload == [0x90; 160]);
+
+    mouth.send(Mouth::Stop { epoch: 1 }).await.expect("the worker listens");
+    let new = Speech { ulaw: vec![0xA0; 8000], ..piece("new", 0, 1) };
+    speech.send(new).await.expect("there is room again");
+
+    caller.listen_for("new speech", |packet| packet.payload == [0xA0; 160]);
+    let before = caller.heard.iter().rposition(|packet| packet.payload == [0x90; 160]).expect("was heard");
+    assert!(caller.heard.len() - before < 12, "{} packets later", caller.heard.len() - before);
+    caller.assert_one_stream();
+}
+
+#[tokio::test]
 async fn a_prompt_and_music_follow_without_a_gap() {
     let mut stage = Stage::new(31_400);
     let mut caller = stage.party(CALLER, Codec::Pcmu);
