@@ -76,3 +76,43 @@ pub const SIP_FORKS_MAX: usize = 16;
 /// How often a ringing call is told that it still rings: RFC 3261 §13.3.1.1 asks for once a minute, since proxies
 /// give up after three.
 pub const SIP_RING_REPEAT: Duration = Duration::from_secs(60);
+/// Commands waiting for one media worker, of all its calls. A worker takes them every millisecond, so a full mailbox
+/// means that it hangs: the command is refused and the call hears of it. Dropping a call needs no room.
+pub const MEDIA_COMMANDS_MAX: usize = 4096;
+/// Commands of one call waiting for its media worker; a call makes a few per second. Above three quarters only
+/// endings and wiring are taken.
+pub const MEDIA_COMMANDS_PER_CALL_MAX: usize = 64;
+/// Batches of notices waiting for the gateway. A worker makes one per millisecond at most; when the gateway is a
+/// quarter of a second behind, workers hold further notices back.
+pub const NOTICE_BATCHES_MAX: usize = 256;
+/// Notices a worker holds back for a gateway that does not keep up, per open leg: 2 s of frames, as for
+/// [`CALLER_AUDIO_MAX`]. Beyond, the oldest frames are dropped and counted; other notices never are.
+pub const NOTICES_HELD_PER_LEG_MAX: usize = 100;
+/// Clips in one play. A prompt put together from words needs a dozen; a longer list is refused.
+pub const PLAY_CLIPS_MAX: usize = 64;
+/// Longest WAV file taken as a clip. Music on hold loops sooner; a longer file is refused when it is loaded.
+pub const CLIP_MAX: Duration = Duration::from_secs(600);
+/// Digits waiting to be sent on one leg. Card numbers have 19; more are refused.
+pub const DIGITS_MAX: usize = 64;
+/// Pieces of agent speech taken from the socket per leg in one 20 ms tick. Vendors send some 50 per second of audio
+/// at up to ten times real time; what is not taken waits in the channel for the next tick.
+pub const SPEECH_PER_TICK_MAX: usize = 64;
+/// The same, counting also what an interruption has made stale and is dropped unheard.
+pub const STALE_SPEECH_PER_TICK_MAX: usize = 1024;
+/// Datagrams taken from one socket in one millisecond. A leg sends one every 20 ms; the rest of a flood waits for the
+/// next slot, so that other calls get theirs.
+pub const DATAGRAMS_PER_SLOT_MAX: usize = 64;
+/// Packets held behind a gap. At 20 ms they cover 640 ms, far more than the 40 ms they are held for; a packet further
+/// ahead ends the wait.
+pub const REORDER_MAX: usize = 32;
+/// Audio between a worker and the disk. A disk that stalls longer leaves silence in the recording, counted.
+pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
+/// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
+pub const ECHO_MAX: Duration = Duration::from_secs(2);
+/// How long a party may send nothing before the gateway is told. Phones with silence suppression pause for a breath or
+/// a thought, so this is a party that has gone, or a network that has. What follows is the call's decision.
+pub const RTP_QUIET: Duration = Duration::from_secs(10);
+/// How long a closed RTP port stays bound before another call may get it, so that late packets do not reach that call.
+pub const RTP_PORT_REST: Duration = Duration::from_secs(3);
+/// Recordings waiting to be opened on the disk. Beyond, a call goes on without its recording and hears of it.
+pub const RECORDINGS_OPENING_MAX: usize = 1024;

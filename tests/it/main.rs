@@ -4,3 +4,5 @@ mod sip_door;
 mod sip_in;
 mod sip_out;
 mod sip_probe;
+mod media_calls;
+mod media_support;

@@ -1,0 +1,495 @@
+//! The sound of one call: its legs, and who hears whom.
+//!
+//! Pure: datagrams and ticks come in, packets and notices go out through [`Out`]. A tick comes every 20 ms with the
+//! time it was scheduled for, which on a late worker is not the time it is.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::agent_leg::Echo;
+use super::bridge::Bridge;
+use super::dtmf::{Keyed, Pressed};
+use super::g711::{ULAW_SILENCE, transcode};
+use super::notice::{LegStats, Notice, Noticed};
+use super::player::{Clip, PlayOver, Player};
+use super::playout::Playout;
+use super::recorder::{Pair, Timeline};
+use super::rtp::Header;
+use super::rtp_leg::{Content, RtpLeg, RtpPeer};
+use crate::model::limits::LEGS_MAX;
+use crate::model::{CallId, Codec, Digit, FRAME_SAMPLES, Frame, Heard, LegId, Mouth, PlayId, Speech, Time};
+
+/// All legs of a call and what passes between them.
+#[derive(Debug)]
+pub struct Desk {
+    call: CallId,
+    legs: Vec<Leg>,
+    recording: Option<Recording>,
+    /// Who hears whom, also for legs that are yet to open.
+    wiring: Vec<(LegId, LegId)>,
+    frames: Vec<Frame>,
+    heard: Vec<Heard>,
+}
+
+impl Desk {
+    /// A call without legs.
+    pub fn new(call: CallId) -> Desk {
+        Desk { call, legs: Vec::new(), recording: None, wiring: Vec::new(), frames: Vec::new(), heard: Vec::new() }
+    }
+
+    /// Opens a leg that is reached by RTP. `seed` gives its SSRC, first sequence number and timestamp. A leg of the
+    /// same name is closed first.
+    pub fn open_rtp(&mut self, now: Time, leg: LegId, seed: u64, loopback_only: bool, out: &mut Out) {
+        self.open(leg, Kind::Rtp(Box::new(RtpLeg::new(now, seed, loopback_only))), out);
+    }
+
+    /// Opens a leg that speaks through an agent's socket.
+    pub fn open_agent(&mut self, leg: LegId, out: &mut Out) {
+        self.open(leg, Kind::Agent(Box::default()), out);
+    }
+
+    /// Opens a leg that says what it hears.
+    pub fn open_echo(&mut self, leg: LegId, out: &mut Out) {
+        self.open(leg, Kind::Echo(Box::default()), out);
+    }
+
+    /// Closes a leg, with its figures and the end of what it played.
+    pub fn close_leg(&mut self, leg: LegId, out: &mut Out) {
+        let Some(at) = self.at(leg) else { return };
+        let mut leg = self.legs.remove(at);
+        out.played(self.call, leg.id, leg.player.stop());
+        let stats = match &leg.kind {
+            Kind::Rtp(rtp) => rtp.stats(),
+            Kind::Agent(playout) => LegStats { underruns: playout.underruns(), ..LegStats::default() },
+            Kind::Echo(_) => LegStats::default(),
+        };
+        out.notice(self.call, leg.id, Noticed::LegStats(stats));
+    }
+
+    /// Closes every leg.
+    pub fn close(&mut self, out: &mut Out) {
+        while let Some(leg) = self.legs.last().map(|leg| leg.id) {
+            self.close_leg(leg, out);
+        }
+    }
+
+    /// Says where a leg's audio goes.
+    pub fn set_remote(&mut self, now: Time, leg: LegId, peer: RtpPeer) {
+        if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind) {
+            rtp.set_peer(now, peer);
+        }
+    }
+
+    /// Replaces the wiring. Of several sources the first is heard, until there is a mixer.
+    pub fn wire(&mut self, hears: &[(LegId, Vec<LegId>)]) {
+        self.wiring.clear();
+        let pairs = hears.iter().filter_map(|(listener, sources)| Some((*listener, *sources.first()?)));
+        self.wiring.extend(pairs.filter(|(listener, source)| listener != source).take(LEGS_MAX));
+        for leg in &mut self.legs {
+            leg.hear(source_of(&self.wiring, leg.id));
+        }
+    }
+
+    /// Plays clips to a leg instead of what it is wired to.
+    pub fn play(&mut self, leg: LegId, play: PlayId, clips: Vec<Clip>, repeat: bool, gain_db: f32, out: &mut Out) {
+        let call = self.call;
+        match self.leg(leg) {
+            Some(leg) => {
+                let replaced = leg.player.start(play, clips, repeat, gain_db);
+                out.played(call, leg.id, replaced);
+            }
+            // Every play is reported over, also one for a leg that has just gone.
+            None => out.played(call, leg, Some(PlayOver { play, heard_ms: 0, complete: false })),
+        }
+    }
+
+    /// Stops what is played to a leg.
+    pub fn stop(&mut self, leg: LegId, out: &mut Out) {
+        let call = self.call;
+        if let Some(leg) = self.leg(leg) {
+            let stopped = leg.player.stop();
+            out.played(call, leg.id, stopped);
+        }
+    }
+
+    /// Presses keys towards a leg. Without a leg by RTP there is nobody to press them for: they are reported sent.
+    pub fn send_digits(&mut self, leg: LegId, digits: &[Digit], out: &mut Out) {
+        match self.leg(leg).map(|leg| &mut leg.kind) {
+            Some(Kind::Rtp(rtp)) if !digits.is_empty() => {
+                rtp.keys_out.push(digits);
+            }
+            _ => out.notice(self.call, leg, Noticed::DigitsSent),
+        }
+    }
+
+    /// Whether more speech of an agent is taken.
+    pub fn has_room(&self, leg: LegId) -> bool {
+        match self.at(leg).map(|at| &self.legs[at].kind) {
+            Some(Kind::Agent(playout)) => playout.has_room(),
+            _ => false,
+        }
+    }
+
+    /// Takes a piece of what an agent says; returns whether it is still wanted.
+    pub fn speech(&mut self, leg: LegId, speech: Speech) -> bool {
+        match self.leg(leg).map(|leg| &mut leg.kind) {
+            Some(Kind::Agent(playout)) => playout.offer(speech),
+            _ => false,
+        }
+    }
+
+    /// Takes an order of an agent's socket that must not wait behind its speech.
+    pub fn mouth(&mut self, leg: LegId, mouth: Mouth, out: &mut Out) {
+        if let Some(Kind::Agent(playout)) = self.leg(leg).map(|leg| &mut leg.kind) {
+            let Mouth::Stop { epoch } = mouth;
+            let stopped = playout.stop(epoch);
+            out.notice(self.call, leg, Noticed::Heard(stopped));
+        }
+    }
+
+    /// Records a leg from this tick on; the pairs come in [`Out`].
+    pub fn record(&mut self, now: Time, left: LegId) {
+        self.recording = Some(Recording { left, timeline: Timeline::new(now) });
+    }
+
+    /// Ends the recording with the pairs that were still open.
+    pub fn stop_recording(&mut self, now: Time, out: &mut Out) {
+        if let Some(mut recording) = self.recording.take() {
+            out.pairs.extend(std::iter::from_fn(|| recording.timeline.rest(now)));
+        }
+    }
+
+    /// Takes a datagram that came to a leg.
+    pub fn datagram(&mut self, now: Time, leg: LegId, from: SocketAddr, datagram: &[u8], out: &mut Out) {
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clear();
+        if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind)
+            && let Some(taken) = rtp.take(now, from, datagram, &mut frames)
+        {
+            if taken.is_first {
+                out.notice(self.call, leg, Noticed::FirstPacket);
+            }
+            for pressed in taken.pressed {
+                out.pressed(self.call, leg, pressed);
+            }
+            self.pass_through(now, leg, &taken.header, taken.content, out);
+        }
+        self.deliver(now, leg, &frames, out);
+        self.frames = frames;
+    }
+
+    /// 20 ms of everything.
+    pub fn tick(&mut self, now: Time, out: &mut Out) {
+        self.tick_ingress(now, out);
+        self.tick_sources(now, out);
+        for at in 0..self.legs.len() {
+            self.tick_listener(now, at, out);
+        }
+        if let Some(recording) = &mut self.recording {
+            out.pairs.extend(std::iter::from_fn(|| recording.timeline.due(now)));
+        }
+    }
+
+    fn tick_ingress(&mut self, now: Time, out: &mut Out) {
+        let mut frames = std::mem::take(&mut self.frames);
+        for at in 0..self.legs.len() {
+            let id = self.legs[at].id;
+            let Kind::Rtp(rtp) = &mut self.legs[at].kind else { continue };
+            frames.clear();
+            if let Some(pressed) = rtp.tick(now, &mut frames) {
+                out.pressed(self.call, id, pressed);
+            }
+            if rtp.became_quiet(now) {
+                out.notice(self.call, id, Noticed::Quiet);
+            }
+            self.deliver(now, id, &frames, out);
+        }
+        self.frames = frames;
+    }
+
+    /// Lets agents speak whom somebody hears; the others wait, so that nothing they say is lost.
+    fn tick_sources(&mut self, now: Time, out: &mut Out) {
+        for at in 0..self.legs.len() {
+            let id = self.legs[at].id;
+            let is_heard = self.legs.iter_mut().any(|leg| leg.source == Some(id) && leg.listens(now));
+            let leg = &mut self.legs[at];
+            leg.speaks = match &mut leg.kind {
+                Kind::Agent(playout) if is_heard => playout.pull(&mut leg.said, &mut self.heard),
+                Kind::Echo(echo) if is_heard => echo.pull(&mut leg.said),
+                Kind::Agent(playout) => {
+                    playout.pause();
+                    leg.silent()
+                }
+                Kind::Echo(_) => leg.silent(),
+                Kind::Rtp(_) => false,
+            };
+            for heard in self.heard.drain(..) {
+                out.notice(self.call, id, Noticed::Heard(heard));
+            }
+        }
+    }
+
+    fn tick_listener(&mut self, now: Time, at: usize, out: &mut Out) {
+        let source = self.legs[at].source.and_then(|source| self.at(source));
+        let from = match source.map(|source| &self.legs[source]) {
+            None => Source::Nobody,
+            Some(Leg { kind: Kind::Rtp(_), .. }) => Source::Network,
+            Some(leg) => Source::Frame(leg.said, leg.speaks),
+        };
+        let (call, leg) = (self.call, &mut self.legs[at]);
+        if let Kind::Rtp(_) = leg.kind {
+            let sent = leg.send(now, call, from, out);
+            if let (Some((offset, frame)), Some(recording)) = (sent, &mut self.recording)
+                && recording.left == leg.id
+            {
+                recording.timeline.sent(now, offset, &frame);
+            }
+            return;
+        }
+        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        if leg.player.is_playing() {
+            let over = leg.player.fill(&mut frame);
+            out.played(call, leg.id, over);
+        } else {
+            match from {
+                // Comes when it arrives.
+                Source::Network => return,
+                Source::Frame(said, _) => frame = said,
+                Source::Nobody => {}
+            }
+        }
+        leg.take_in(call, &frame, out);
+    }
+
+    /// Hands frames of an RTP leg to those who hear it as frames.
+    fn deliver(&mut self, now: Time, from: LegId, frames: &[Frame], out: &mut Out) {
+        for frame in frames {
+            for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(from) && !leg.player.is_playing()) {
+                leg.take_in(self.call, frame, out);
+            }
+            if let Some(recording) = self.recording.as_mut().filter(|recording| recording.left == from) {
+                recording.timeline.received(now, frame);
+            }
+        }
+    }
+
+    /// Hands a packet of an RTP leg to those who hear it by RTP.
+    fn pass_through(&mut self, now: Time, from: LegId, header: &Header, content: Content<'_>, out: &mut Out) {
+        for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(from) && !leg.player.is_playing()) {
+            let id = leg.id;
+            let Kind::Rtp(rtp) = &mut leg.kind else { continue };
+            let Some((peer, to)) = rtp.reachable() else { continue };
+            if rtp.keys_out.is_sending() {
+                continue;
+            }
+            let (stream, bridge) = (&mut rtp.stream, &mut rtp.bridge);
+            match content {
+                Content::Audio(codec, audio) => {
+                    let samples = audio.len() as u32;
+                    if !(1..=PASSED_MAX).contains(&audio.len()) {
+                        continue;
+                    }
+                    let Some(header) = bridge.audio(now, stream, header, peer.payload_type, samples) else { continue };
+                    out.audio(id, to, header, codec, peer.codec, audio);
+                    if let Some(recording) = self.recording.as_mut().filter(|recording| recording.left == id) {
+                        let mut ulaw = [ULAW_SILENCE; PASSED_MAX];
+                        transcode(codec, Codec::Pcmu, audio, &mut ulaw);
+                        let offset = header.timestamp.wrapping_sub(stream.grid(now)) as i32;
+                        recording.timeline.sent(now, offset, &ulaw[..audio.len()]);
+                    }
+                }
+                Content::Key(event) => {
+                    let Some(payload_type) = peer.dtmf_out else { continue };
+                    let sent = bridge.event(now, stream, header, payload_type, event.duration);
+                    if let Some(header) = sent {
+                        out.packet(id, to, header, &event.to_bytes());
+                    }
+                }
+                Content::Silence => {}
+            }
+        }
+    }
+
+    fn open(&mut self, id: LegId, kind: Kind, out: &mut Out) {
+        self.close_leg(id, out);
+        if self.legs.len() >= LEGS_MAX {
+            return;
+        }
+        let said = [ULAW_SILENCE; FRAME_SAMPLES];
+        let source = source_of(&self.wiring, id);
+        self.legs.push(Leg { id, kind, player: Player::default(), source, said, speaks: false });
+    }
+
+    fn at(&self, leg: LegId) -> Option<usize> {
+        self.legs.iter().position(|other| other.id == leg)
+    }
+
+    fn leg(&mut self, leg: LegId) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|other| other.id == leg)
+    }
+}
+
+#[derive(Debug)]
+struct Recording {
+    left: LegId,
+    timeline: Timeline,
+}
+
+#[derive(Debug)]
+struct Leg {
+    id: LegId,
+    kind: Kind,
+    player: Player,
+    source: Option<LegId>,
+    /// What it says in this tick, and whether that is more than silence.
+    said: Frame,
+    speaks: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Rtp(Box<RtpLeg>),
+    Agent(Box<Playout>),
+    Echo(Box<Echo>),
+}
+
+/// What a leg is wired to, in one tick.
+enum Source {
+    Nobody,
+    /// Passed through when it comes.
+    Network,
+    Frame(Frame, bool),
+}
+
+impl Leg {
+    fn hear(&mut self, source: Option<LegId>) {
+        if self.source != source {
+            self.source = source;
+            if let Kind::Rtp(rtp) = &mut self.kind {
+                rtp.bridge = Bridge::new();
+            }
+        }
+    }
+
+    /// Whether it takes 20 ms of its source in this tick.
+    fn listens(&mut self, now: Time) -> bool {
+        if self.player.is_playing() {
+            return false;
+        }
+        match &mut self.kind {
+            Kind::Rtp(rtp) => rtp.reachable().is_some() && !rtp.keys_out.is_sending() && rtp.stream.slot(now).is_some(),
+            Kind::Agent(_) | Kind::Echo(_) => true,
+        }
+    }
+
+    fn silent(&mut self) -> bool {
+        self.said.fill(ULAW_SILENCE);
+        false
+    }
+
+    /// Hears a frame, for those that hear frames.
+    fn take_in(&mut self, call: CallId, frame: &Frame, out: &mut Out) {
+        match &mut self.kind {
+            Kind::Agent(_) => out.notice(call, self.id, Noticed::Heard(Heard::Frame(Box::new(*frame)))),
+            Kind::Echo(echo) => echo.hear(frame),
+            Kind::Rtp(_) => {}
+        }
+    }
+
+    /// Sends 20 ms: keys before what is played before what is wired before silence. Returns the audio and where it
+    /// stands against the tick, in samples.
+    fn send(&mut self, now: Time, call: CallId, from: Source, out: &mut Out) -> Option<(i32, Frame)> {
+        let Kind::Rtp(rtp) = &mut self.kind else { return None };
+        let (peer, to) = rtp.reachable()?;
+        let slot = rtp.stream.slot(now)?;
+        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        let mut is_voice = false;
+        if rtp.keys_out.is_sending() {
+            let keyed = rtp.keys_out.next(slot);
+            if !rtp.keys_out.is_sending() {
+                out.notice(call, self.id, Noticed::DigitsSent);
+            }
+            match (keyed, peer.dtmf_out) {
+                (Keyed::Event(key), Some(payload_type)) => {
+                    let header = rtp.stream.event(now, payload_type, slot, key.timestamp, key.marker);
+                    out.packet(self.id, to, header, &key.event.to_bytes());
+                    return None;
+                }
+                (Keyed::Event(key), None) => is_voice = key.render(&mut frame),
+                (Keyed::Pause, _) => {}
+            }
+        } else if self.player.is_playing() {
+            let over = self.player.fill(&mut frame);
+            out.played(call, self.id, over);
+            is_voice = true;
+        } else {
+            match from {
+                Source::Network if !rtp.bridge.is_dry(now, &rtp.stream) => return None,
+                Source::Network | Source::Nobody => {}
+                Source::Frame(said, speaks) => (frame, is_voice) = (said, speaks),
+            }
+        }
+        let header = rtp.stream.own(now, peer.payload_type, slot, is_voice);
+        out.audio(self.id, to, header, Codec::Pcmu, peer.codec, &frame);
+        Some((slot.wrapping_sub(rtp.stream.grid(now)) as i32, frame))
+    }
+}
+
+/// What a call has to say to the network and to the gateway. Reused from slot to slot, so that in the steady state
+/// nothing is allocated but the boxes of frames for agents.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// For the gateway.
+    pub notices: Vec<Notice>,
+    /// For the call's recording.
+    pub pairs: Vec<Pair>,
+    packets: Vec<(LegId, SocketAddr, Range<usize>)>,
+    bytes: Vec<u8>,
+}
+
+impl Out {
+    /// The packets to send: from which leg, to where, and what.
+    pub fn packets(&self) -> impl Iterator<Item = (LegId, SocketAddr, &[u8])> {
+        self.packets.iter().map(|(leg, to, range)| (*leg, *to, &self.bytes[range.clone()]))
+    }
+
+    /// Forgets the packets that were sent.
+    pub fn clear_packets(&mut self) {
+        self.packets.clear();
+        self.bytes.clear();
+    }
+
+    fn audio(&mut self, leg: LegId, to: SocketAddr, header: Header, from: Codec, into: Codec, audio: &[u8]) {
+        self.packet(leg, to, header, audio);
+        let payload = self.bytes.len() - audio.len();
+        transcode(from, into, audio, &mut self.bytes[payload..]);
+    }
+
+    fn packet(&mut self, leg: LegId, to: SocketAddr, header: Header, payload: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&header.to_bytes());
+        self.bytes.extend_from_slice(payload);
+        self.packets.push((leg, to, start..self.bytes.len()));
+    }
+
+    fn notice(&mut self, call: CallId, leg: LegId, what: Noticed) {
+        self.notices.push(Notice { call, leg, what });
+    }
+
+    fn played(&mut self, call: CallId, leg: LegId, over: Option<PlayOver>) {
+        if let Some(PlayOver { play, heard_ms, complete }) = over {
+            self.notice(call, leg, Noticed::Played { play, heard_ms, complete });
+        }
+    }
+
+    fn pressed(&mut self, call: CallId, leg: LegId, (digit, duration_ms): Pressed) {
+        self.notice(call, leg, Noticed::Digit { digit, duration_ms });
+    }
+}
+
+fn source_of(wiring: &[(LegId, LegId)], listener: LegId) -> Option<LegId> {
+    wiring.iter().find(|(leg, _)| *leg == listener).map(|(_, source)| *source)
+}
+
+/// The longest packet passed through: 60 ms.
+const PASSED_MAX: usize = 480;

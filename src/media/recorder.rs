@@ -1,0 +1,189 @@
+//! The timeline of a recording: two channels, one sample clock.
+//!
+//! The clock is the worker's tick. What is sent stands where its RTP timestamp puts it, what is received where it
+//! arrived, continued sample by sample. The last 200 ms stay open, so that audio which was late on the network still
+//! gets its own place; then they leave as pairs of frames, one per tick.
+
+use super::g711::ULAW_SILENCE;
+use crate::model::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Time};
+
+/// 20 ms of both channels, µ-law.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// What the recorded leg said.
+    pub left: Frame,
+    /// What it heard.
+    pub right: Frame,
+}
+
+/// Two channels being put together.
+#[derive(Debug)]
+pub struct Timeline {
+    start: Time,
+    left: Track,
+    right: Track,
+    /// Where the next received frame belongs.
+    left_next: Option<i64>,
+    /// Samples handed out.
+    written: i64,
+}
+
+impl Timeline {
+    /// A recording that begins at a tick.
+    pub fn new(start: Time) -> Timeline {
+        Timeline { start, left: Track::new(), right: Track::new(), left_next: None, written: 0 }
+    }
+
+    /// Places a frame that was received just now.
+    pub fn received(&mut self, now: Time, frame: &Frame) {
+        let here = self.exact(now);
+        let mut at = self.left_next.unwrap_or(here);
+        if at > here + AHEAD_MAX {
+            // The clock had filled this time already; what is said twice as fast cannot be kept.
+            return;
+        }
+        if at < here - OPEN {
+            at = here;
+        }
+        self.left.put(self.written, at, frame);
+        self.left_next = Some(at + FRAME_SAMPLES as i64);
+    }
+
+    /// Places audio that was sent: `offset` samples after the beginning of the running tick.
+    pub fn sent(&mut self, now: Time, offset: i32, ulaw: &[u8]) {
+        let tick = self.exact(now).div_euclid(FRAME_SAMPLES as i64) * FRAME_SAMPLES as i64;
+        self.right.put(self.written, tick + i64::from(offset), ulaw);
+    }
+
+    /// The pair that is complete with this tick. Call until it gives none.
+    pub fn due(&mut self, now: Time) -> Option<Pair> {
+        (self.exact(now) - self.written >= OPEN).then(|| self.take())
+    }
+
+    /// After the last tick: the pairs that were still open. Call until it gives none.
+    pub fn rest(&mut self, now: Time) -> Option<Pair> {
+        (self.exact(now) > self.written).then(|| self.take())
+    }
+
+    fn take(&mut self) -> Pair {
+        let pair = Pair { left: self.left.take(self.written), right: self.right.take(self.written) };
+        self.written += FRAME_SAMPLES as i64;
+        pair
+    }
+
+    fn exact(&self, now: Time) -> i64 {
+        (now.0.saturating_sub(self.start.0) / (1_000_000_000 / u64::from(SAMPLE_RATE))) as i64
+    }
+}
+
+/// One channel's open samples.
+#[derive(Debug)]
+struct Track(Box<[u8]>);
+
+impl Track {
+    fn new() -> Track {
+        Track(vec![ULAW_SILENCE; RING].into())
+    }
+
+    /// Samples before what is written, or beyond the ring, find no place.
+    fn put(&mut self, written: i64, at: i64, ulaw: &[u8]) {
+        let open = written..written + RING as i64;
+        for (sample, place) in ulaw.iter().zip(at..).filter(|(_, place)| open.contains(place)) {
+            self.0[place as usize % RING] = *sample;
+        }
+    }
+
+    fn take(&mut self, from: i64) -> Frame {
+        let from = from as usize % RING;
+        let open = &mut self.0[from..from + FRAME_SAMPLES];
+        let frame = std::array::from_fn(|at| open[at]);
+        open.fill(ULAW_SILENCE);
+        frame
+    }
+}
+
+/// 200 ms.
+const OPEN: i64 = 1600;
+/// 100 ms.
+const AHEAD_MAX: i64 = 800;
+/// A whole number of frames, and more than what is open plus what may lie ahead.
+const RING: usize = FRAME_SAMPLES * 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_channels_stand_where_their_audio_was() {
+        let mut timeline = Timeline::new(Time::from_ms(1000));
+
+        timeline.received(Time::from_ms(1047), &[1; FRAME_SAMPLES]);
+        timeline.sent(Time::from_ms(1060), 0, &[2; FRAME_SAMPLES]);
+        timeline.sent(Time::from_ms(1067), 160, &[3; FRAME_SAMPLES]);
+        let (left, right) = all(&mut timeline, Time::from_ms(1400));
+
+        assert_eq!((left.len(), right.len()), (3200, 3200));
+        assert_eq!(run(&left, 1), 376..536);
+        assert_eq!((run(&right, 2), run(&right, 3)), (480..640, 640..800));
+    }
+
+    #[test]
+    fn late_audio_still_gets_its_own_place() {
+        let mut timeline = Timeline::new(Time::ZERO);
+        timeline.received(Time::from_ms(20), &[1; FRAME_SAMPLES]);
+
+        // 120 ms without a packet, then all of them.
+        for code in 2..8 {
+            timeline.received(Time::from_ms(160), &[code; FRAME_SAMPLES]);
+        }
+        let (left, _) = all(&mut timeline, Time::from_ms(400));
+
+        for code in 1..8u8 {
+            let from = usize::from(code) * 160;
+            assert_eq!(run(&left, code), from..from + 160);
+        }
+    }
+
+    #[test]
+    fn a_pair_leaves_with_every_tick() {
+        let mut timeline = Timeline::new(Time::ZERO);
+        for tick in 0..10 {
+            assert_eq!(timeline.due(Time::from_ms(tick * 20)), None);
+        }
+        for tick in 10..100 {
+            assert!(timeline.due(Time::from_ms(tick * 20)).is_some());
+            assert_eq!(timeline.due(Time::from_ms(tick * 20)), None);
+        }
+        assert_eq!(std::iter::from_fn(|| timeline.rest(Time::from_ms(2000))).count(), 10);
+    }
+
+    #[test]
+    fn what_lies_far_ahead_or_behind_is_left_out_and_nothing_breaks() {
+        let mut timeline = Timeline::new(Time::ZERO);
+        timeline.sent(Time::from_ms(20), i32::MAX, &[1; 160]);
+        timeline.sent(Time::from_ms(20), i32::MIN, &[1; 160]);
+        for _ in 0..50 {
+            timeline.received(Time::from_ms(20), &[2; FRAME_SAMPLES]);
+        }
+
+        let (left, right) = all(&mut timeline, Time::from_ms(2000));
+
+        assert!(right.iter().all(|code| *code == ULAW_SILENCE));
+        assert_eq!(run(&left, 2), 160..160 + 960);
+    }
+
+    fn all(timeline: &mut Timeline, now: Time) -> (Vec<u8>, Vec<u8>) {
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        while let Some(pair) = timeline.rest(now) {
+            left.extend(pair.left);
+            right.extend(pair.right);
+        }
+        (left, right)
+    }
+
+    fn run(track: &[u8], code: u8) -> std::ops::Range<usize> {
+        let first = track.iter().position(|sample| *sample == code).expect("is there");
+        let last = track.iter().rposition(|sample| *sample == code).expect("is there");
+        first..last + 1
+    }
+}

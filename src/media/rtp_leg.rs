@@ -1,0 +1,183 @@
+//! One party reached by RTP.
+
+use std::net::SocketAddr;
+
+use smallvec::SmallVec;
+
+use super::bridge::{Bridge, Stream};
+use super::dtmf::{DigitSender, DtmfReceiver, Pressed, TelephoneEvent};
+use super::ingress::{Arrival, Ingress};
+use super::latch::Latch;
+use super::notice::LegStats;
+use super::rtp::Header;
+use crate::model::limits::RTP_QUIET;
+use crate::model::{Codec, Frame, SAMPLE_RATE, Time};
+
+/// What an answered SDP says about the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtpPeer {
+    /// How audio is written, both ways.
+    pub codec: Codec,
+    /// The payload type of `codec` towards the peer, 0 to 127; packets of the static types 0 and 8 are always taken.
+    pub payload_type: u8,
+    /// The payload type of telephone-event towards the peer; `None` when it takes none.
+    pub dtmf_out: Option<u8>,
+    /// The payload type of telephone-event from the peer.
+    pub dtmf_in: Option<u8>,
+    /// Where the SDP says audio goes. Replaced by where it comes from, once that is settled.
+    pub remote: SocketAddr,
+}
+
+/// Everything about an RTP leg but its socket.
+#[derive(Debug)]
+pub(super) struct RtpLeg {
+    peer: Option<RtpPeer>,
+    loopback_only: bool,
+    latch: Latch,
+    ingress: Ingress,
+    keys_in: DtmfReceiver,
+    pub(super) keys_out: DigitSender,
+    pub(super) stream: Stream,
+    pub(super) bridge: Bridge,
+    packets: u64,
+    refused: u64,
+    foreign: u64,
+    /// When something last came, or the first answer did; `None` once quiet was reported, and before.
+    last: Option<Time>,
+}
+
+impl RtpLeg {
+    pub(super) fn new(now: Time, seed: u64, loopback_only: bool) -> RtpLeg {
+        RtpLeg {
+            peer: None,
+            loopback_only,
+            latch: Latch::default(),
+            ingress: Ingress::new(now),
+            keys_in: DtmfReceiver::default(),
+            keys_out: DigitSender::default(),
+            stream: Stream::new(seed),
+            bridge: Bridge::new(),
+            packets: 0,
+            refused: 0,
+            foreign: 0,
+            last: None,
+        }
+    }
+
+    pub(super) fn set_peer(&mut self, now: Time, peer: RtpPeer) {
+        self.latch.set_sdp(peer.remote);
+        self.last = Some(now);
+        self.peer = Some(peer);
+    }
+
+    /// The peer and where to send, once both are known.
+    pub(super) fn reachable(&self) -> Option<(RtpPeer, SocketAddr)> {
+        Some((self.peer?, self.latch.target()?))
+    }
+
+    /// Takes a datagram. Frames in order are appended to `frames`. `None` when it is not for us.
+    pub(super) fn take<'a>(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        datagram: &'a [u8],
+        frames: &mut Vec<Frame>,
+    ) -> Option<Taken<'a>> {
+        if self.loopback_only && !from.ip().is_loopback() {
+            self.foreign += 1;
+            return None;
+        }
+        let parsed = Header::parse(datagram).ok();
+        let Some((header, content)) = parsed.and_then(|(header, payload)| Some((header, self.read(&header, payload)?)))
+        else {
+            self.refused += 1;
+            return None;
+        };
+        if !self.latch.accepts(from) {
+            self.foreign += 1;
+            return None;
+        }
+        self.packets += 1;
+        self.last = self.peer.map(|_| now);
+        let arrival = match content {
+            Content::Audio(codec, audio) => Arrival::Audio(codec, audio),
+            Content::Key(_) | Content::Silence => Arrival::Nothing,
+        };
+        self.ingress.packet(now, &header, arrival, frames);
+        let pressed = match content {
+            Content::Key(event) => self.keys_in.packet(now, header.timestamp, event),
+            Content::Audio(..) | Content::Silence => SmallVec::new(),
+        };
+        Some(Taken { header, content, pressed, is_first: self.packets == 1 })
+    }
+
+    /// The clock on the receiving side.
+    pub(super) fn tick(&mut self, now: Time, frames: &mut Vec<Frame>) -> Option<Pressed> {
+        self.ingress.tick(now, frames);
+        self.keys_in.tick(now)
+    }
+
+    /// Whether the party has just become quiet: said once, and never of a party that is not sent to, on hold.
+    pub(super) fn became_quiet(&mut self, now: Time) -> bool {
+        let is_quiet = self.last.is_some_and(|last| now - last >= RTP_QUIET) && self.reachable().is_some();
+        if is_quiet {
+            self.last = None;
+        }
+        is_quiet
+    }
+
+    pub(super) fn stats(&self) -> LegStats {
+        let ingress = self.ingress.stats();
+        let per_ms = u64::from(SAMPLE_RATE / 1000);
+        LegStats {
+            packets_in: self.packets,
+            packets_out: self.stream.packets(),
+            refused: self.refused + ingress.refused,
+            foreign: self.foreign,
+            late: ingress.late,
+            duplicates: ingress.duplicates,
+            lost: ingress.lost,
+            resyncs: ingress.resyncs,
+            concealed_ms: ingress.concealed / per_ms,
+            filled_ms: ingress.silence / per_ms,
+            shed_ms: ingress.shed / per_ms,
+            jitter_ms: self.ingress.jitter() / (SAMPLE_RATE / 1000),
+            underruns: 0,
+        }
+    }
+
+    /// What a payload is, by the answer; before it, by the static types alone.
+    fn read<'a>(&self, header: &Header, payload: &'a [u8]) -> Option<Content<'a>> {
+        if let Some(peer) = &self.peer {
+            if peer.dtmf_in == Some(header.payload_type) {
+                return TelephoneEvent::parse(payload).map(Content::Key);
+            }
+            if peer.payload_type == header.payload_type {
+                return Some(Content::Audio(peer.codec, payload));
+            }
+        }
+        match header.payload_type {
+            0 => Some(Content::Audio(Codec::Pcmu, payload)),
+            8 => Some(Content::Audio(Codec::Pcma, payload)),
+            13 => Some(Content::Silence),
+            _ => None,
+        }
+    }
+}
+
+/// A packet of the party.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    pub(super) header: Header,
+    pub(super) content: Content<'a>,
+    pub(super) pressed: SmallVec<[Pressed; 2]>,
+    pub(super) is_first: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Content<'a> {
+    Audio(Codec, &'a [u8]),
+    Key(TelephoneEvent),
+    /// Comfort noise (RFC 3389).
+    Silence,
+}
