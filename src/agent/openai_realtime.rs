@@ -785,3 +785,6 @@ const STOPS_MAX: usize = 64;
 const UNACKNOWLEDGED_MAX: usize = 2 * RUNS_AT_ONCE_MAX;
 /// The vendor allows 64 characters.
 const TOOL_NAME_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;
