@@ -337,7 +337,8 @@ impl OpenAiRealtime {
 
     fn on_error(&mut self, error: Failure, out: &mut Vec<Act>) {
         let code = error.code();
-        if matches!(self.phase, Phase::Opening { .. }) {
+        let is_of_session = error.event_id.as_deref().is_none_or(|id| id == SESSION_EVENT);
+        if matches!(self.phase, Phase::Opening { .. }) && is_of_session {
             let kind = match code.as_str() {
                 "invalid_api_key" | "authentication_error" | "permission_denied" => FailedKind::AuthRefused,
                 "insufficient_quota" | "rate_limit_exceeded" | "server_error" => FailedKind::Busy,
@@ -404,7 +405,8 @@ impl OpenAiRealtime {
         if let Some(active) = self.active.clone() {
             let is_cut_already = self.cut.contains(&active);
             // For the caller's voice the vendor has cancelled it already, unless it was told not to.
-            if !is_cut_already && !(by_caller && options::vendor_interrupts(&self.spec)) {
+            let is_cancelled = is_cut_already || (by_caller && options::vendor_interrupts(&self.spec));
+            if !is_cancelled {
                 self.send("response.cancel", json!({ "response_id": active }), out);
             }
             self.cut_response(active);

@@ -42,25 +42,28 @@ pub struct Audio {
 /// The last event is [`AgentEvent::Failed`] or [`AgentEvent::Left`], unless the call ends it: with
 /// [`AgentCommand::Close`], by dropping the sender of `commands`, or by dropping the receiver of `events`. After `Close`
 /// keep taking events until this returns; that takes at most [`AGENT_CLOSE_MAX`] twice.
+///
+/// A vendor ends every session at some age (OpenAI: 60 minutes), which is a `Left` like any other.
 pub async fn dial(
     spec: AgentSpec,
     audio: Audio,
     commands: Receiver<AgentCommand>,
     events: Sender<AgentEvent>,
 ) -> Tally {
-    let refused = if spec.connector == openai_realtime::NAME {
-        check_settings(&spec.connector, &spec.settings)
-            .first()
-            .map(|error| format!("setting {}: {}", error.pointer, error.message))
-    } else {
-        Some("this connector has no socket".to_owned())
-    };
-    if let Some(detail) = refused {
-        // Nobody left to tell is no reason to complain.
-        let _ = events.send(AgentEvent::Failed { kind: FailedKind::SessionRefused, detail }).await;
-        return Tally::default();
+    let mistake = check_settings(&spec.connector, &spec.settings)
+        .first()
+        .map(|error| format!("setting {}: {}", error.pointer, error.message));
+    match (mistake, spec.connector.as_str()) {
+        (None, openai_realtime::NAME) => {
+            Driver::new(OpenAiRealtime::new(spec), audio, commands, events).run(AGENT_PING_EVERY).await
+        }
+        (mistake, _) => {
+            let detail = mistake.unwrap_or_else(|| "this connector has no socket".to_owned());
+            // Nobody left to tell is no reason to complain.
+            let _ = events.send(AgentEvent::Failed { kind: FailedKind::SessionRefused, detail }).await;
+            Tally::default()
+        }
     }
-    Driver::new(OpenAiRealtime::new(spec), audio, commands, events).run(AGENT_PING_EVERY).await
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -168,8 +171,20 @@ impl<W: Words> Driver<W> {
             let has_message = self.has_message();
             let is_reading = self.to_speak.is_empty() && self.to_tell.is_empty() && self.outbox.len() < AGENT_OUTBOX;
             is_alive |= !is_reading;
+            // In this order, so that the caller's audio leaves before more is taken, and a flood from the vendor
+            // delays neither the call nor the deadlines. Each source runs dry: writing adds nothing to be written,
+            // the call and the worker send what they have, and only the vendor could go on for ever.
             tokio::select! {
-                () = self.local() => {}
+                biased;
+                () = sleep_until(deadline), if !self.is_ready => self.end = Some(too_late()),
+                _ = ping.tick() => {
+                    if is_alive {
+                        is_alive = false;
+                        self.outbox.push_front(Message::Ping(Default::default()));
+                    } else {
+                        self.end = Some(self.gone("no sign of life".to_owned()));
+                    }
+                }
                 done = poll_fn(|cx| match has_message {
                     true => sink.poll_ready_unpin(cx),
                     false => sink.poll_flush_unpin(cx),
@@ -181,19 +196,11 @@ impl<W: Words> Driver<W> {
                     };
                     self.check(sent);
                 }
+                () = self.local() => {}
                 message = stream.next(), if is_reading => {
                     is_alive = true;
                     self.on_message(message);
                 }
-                _ = ping.tick() => {
-                    if is_alive {
-                        is_alive = false;
-                        self.outbox.push_front(Message::Ping(Default::default()));
-                    } else {
-                        self.end = Some(self.gone("no sign of life".to_owned()));
-                    }
-                }
-                () = sleep_until(deadline), if !self.is_ready => self.end = Some(too_late()),
             }
         }
     }
@@ -218,8 +225,9 @@ impl<W: Words> Driver<W> {
                 }
                 return;
             }
-            heard = self.audio.heard.recv(), if self.is_heard_open => Local::Heard(heard),
+            // Before the audio: what the caller says after the answer must find the agent listening.
             command = self.commands.recv(), if has_room => Local::Command(command),
+            heard = self.audio.heard.recv(), if self.is_heard_open => Local::Heard(heard),
             room = self.audio.speech.reserve(), if !self.to_speak.is_empty() => {
                 match (room, self.to_speak.pop_front()) {
                     (Ok(room), Some(speech)) => room.send(speech),
@@ -424,3 +432,101 @@ fn what(error: &WsError) -> String {
 }
 
 const CALLER_FRAMES_MAX: usize = CALLER_AUDIO_MAX.as_millis() as usize / FRAME_MS as usize;
+
+#[cfg(test)]
+mod tests {
+    use futures_util::SinkExt;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::agent::FirstWords;
+    use crate::model::Pii;
+
+    #[tokio::test]
+    async fn a_vendor_without_a_sign_of_life_is_left() {
+        let (mut line, _vendor) = Line::open(Duration::from_millis(30)).await;
+
+        // It never reads, so it never answers a ping.
+        assert_eq!(line.last().await, AgentEvent::Left { reason: "no sign of life".to_owned() });
+    }
+
+    #[tokio::test]
+    async fn a_vendor_that_answers_pings_is_kept() {
+        let (line, mut vendor) = Line::open(Duration::from_millis(30)).await;
+        let mut pings = 0;
+
+        while pings < 5 {
+            // Reading answers the ping.
+            let message = timeout(Duration::from_secs(10), vendor.next()).await.expect("a ping in time");
+            pings += u32::from(matches!(message, Some(Ok(Message::Ping(_)))));
+            vendor.flush().await.expect("the socket is open");
+        }
+
+        assert!(line.events.is_empty(), "nothing happened");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_takes_no_events_stops_the_reading() {
+        let (mut line, mut vendor) = Line::open(AGENT_PING_EVERY).await;
+        let fault = r#"{"type":"error","error":{"type":"server_error","code":"c","message":"m"}}"#;
+
+        for _ in 0..1000 {
+            vendor.send(Message::text(fault)).await.expect("the socket is open");
+        }
+        vendor.close(None).await.expect("the socket is open");
+
+        // Room for two, but none of a thousand is lost, and the ending comes last.
+        for at in 0..1000 {
+            assert!(matches!(line.event().await, AgentEvent::Fault { .. }), "event {at}");
+        }
+        assert!(matches!(line.event().await, AgentEvent::Left { .. }));
+    }
+
+    struct Line {
+        events: Receiver<AgentEvent>,
+        _commands: Sender<AgentCommand>,
+        _tasks: JoinSet<Tally>,
+    }
+
+    impl Line {
+        /// A session that is ready.
+        async fn open(ping_every: Duration) -> (Line, WebSocketStream<TcpStream>) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let spec = AgentSpec {
+                connector: openai_realtime::NAME.to_owned(),
+                settings: json!({ "url": format!("ws://{}/", listener.local_addr().unwrap()) }),
+                secret: None,
+                instructions: Pii::default(),
+                first_words: FirstWords::Caller,
+                tools: vec![],
+            };
+            let (_, heard) = mpsc::channel(1);
+            let (speech, _) = mpsc::channel(1);
+            let (mouth, _) = mpsc::channel(1);
+            let (commands, to_obey) = mpsc::channel(1);
+            let (to_tell, events) = mpsc::channel(2);
+            let driver = Driver::new(OpenAiRealtime::new(spec), Audio { heard, speech, mouth }, to_obey, to_tell);
+            let mut tasks = JoinSet::new();
+            tasks.spawn(driver.run(ping_every));
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut vendor = tokio_tungstenite::accept_async(stream).await.unwrap();
+            vendor.send(Message::text(r#"{"type":"session.updated","session":{}}"#)).await.unwrap();
+            let mut line = Line { events, _commands: commands, _tasks: tasks };
+            assert_eq!(line.event().await, AgentEvent::Ready);
+            (line, vendor)
+        }
+
+        async fn event(&mut self) -> AgentEvent {
+            timeout(Duration::from_secs(10), self.events.recv()).await.expect("an event in time").expect("an agent")
+        }
+
+        async fn last(&mut self) -> AgentEvent {
+            let last = self.event().await;
+            assert_eq!(self.events.recv().await, None);
+            last
+        }
+    }
+}
