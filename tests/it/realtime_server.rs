@@ -84,6 +84,8 @@ async fn accept(listener: TcpListener, options: Options, to_test: mpsc::Sender<S
     }
 }
 
+// The library wants its error type by value.
+#[expect(clippy::result_large_err)]
 async fn serve(stream: TcpStream, options: Options, to_test: mpsc::Sender<Session>) {
     let status = options.status;
     let mut model = String::new();
@@ -130,7 +132,7 @@ async fn serve(stream: TcpStream, options: Options, to_test: mpsc::Sender<Sessio
 }
 
 // The library wants its error type by value.
-#[allow(clippy::result_large_err)]
+#[expect(clippy::result_large_err)]
 fn judge(
     request: &Request,
     response: Response,
