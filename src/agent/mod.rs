@@ -64,6 +64,13 @@ pub struct ToolSpec {
 /// What the call wants of its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentCommand {
+    /// Act as this from now on: a lookup that ran while it rang has changed the prompt or the first words.
+    Update {
+        /// The whole prompt, in place of the one before.
+        instructions: Option<Pii<String>>,
+        /// Who speaks first; of no use after `Start`.
+        first_words: Option<FirstWords>,
+    },
     /// The caller is answered: listen, and say the first words if they are the agent's.
     Start,
     /// The answer to [`AgentEvent::Asked`]. One answer per question; an answer nobody waits for is a `Fault`.
@@ -220,5 +227,48 @@ pub fn check_settings(connector: &str, settings: &Value) -> Vec<SettingsError> {
             message: format!("there is no connector {connector:?}"),
             hint: format!("one of: {}", kinds().join(", ")),
         }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_connector_is_known_and_right_without_settings() {
+        for kind in kinds() {
+            assert!(is_known(kind));
+            assert_eq!(check_settings(kind, &Value::Null), [], "{kind}");
+            assert_eq!(check_settings(kind, &json!({})), [], "{kind}");
+        }
+        assert!(!is_known("telepathy"));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_a_mistake_for_every_connector() {
+        for kind in kinds() {
+            let errors = check_settings(kind, &json!({ "a/b~c": 1 }));
+
+            assert_eq!(errors.len(), 1, "{kind}");
+            assert_eq!(errors[0].pointer, "/a~1b~0c");
+        }
+    }
+
+    #[test]
+    fn an_unknown_connector_is_told_which_there_are() {
+        let errors = check_settings("telepathy", &json!({}));
+
+        assert!(errors[0].hint.contains("flow, echo, openai-realtime"));
+    }
+
+    #[test]
+    fn what_an_agent_is_told_and_says_shows_in_no_log() {
+        let said =
+            AgentEvent::Said { who: Who::Caller, text: Pii::new("my PIN is 1234".to_owned()), interrupted: false };
+        let told = AgentCommand::Inform { text: Pii::new("the PIN is 1234".to_owned()), respond: false };
+
+        assert!(!format!("{said:?} {told:?}").contains("1234"));
     }
 }

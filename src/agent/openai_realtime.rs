@@ -177,6 +177,15 @@ impl Words for OpenAiRealtime {
 
     fn on_command(&mut self, command: AgentCommand, out: &mut Vec<Act>) {
         match command {
+            AgentCommand::Update { instructions, first_words } => {
+                if let Some(first_words) = first_words {
+                    self.spec.first_words = first_words;
+                }
+                if let Some(instructions) = instructions {
+                    let session = json!({ "type": "realtime", "instructions": instructions.reveal() });
+                    self.send("session.update", json!({ "session": session }), out);
+                }
+            }
             AgentCommand::Start => self.on_start(out),
             AgentCommand::Result { tool_call_id, output, respond } => {
                 self.on_result(tool_call_id, output, respond, out)
@@ -216,6 +225,9 @@ impl Words for OpenAiRealtime {
     }
 
     fn on_stopped(&mut self, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>) {
+        if let Some(item) = &item {
+            self.forget_stops_before(item);
+        }
         let Some(stop) = self.stops.pop_front() else { return };
         let speaking = item.and_then(|item| {
             let at = self.utterances.iter().position(|it| it.id == item && it.epoch < stop.epoch && !it.is_heard)?;
@@ -240,6 +252,7 @@ impl Words for OpenAiRealtime {
     }
 
     fn on_finished(&mut self, item: &ItemId, out: &mut Vec<Act>) {
+        self.forget_stops_before(item);
         if let Some(utterance) = self.utterances.iter_mut().find(|it| it.id == *item) {
             utterance.is_heard = true;
         }
@@ -410,6 +423,13 @@ impl OpenAiRealtime {
                 self.send("response.cancel", json!({ "response_id": active }), out);
             }
             self.cut_response(active);
+        }
+    }
+
+    /// A worker that speaks this has obeyed every stop before it, also if it answered several at once.
+    fn forget_stops_before(&mut self, item: &ItemId) {
+        if let Some(epoch) = self.utterances.iter().find(|it| it.id == *item).map(|it| it.epoch) {
+            self.stops.retain(|stop| stop.epoch > epoch);
         }
     }
 

@@ -224,7 +224,8 @@ async fn every_way_not_to_begin_is_told_apart() {
     ] {
         let vendor = RealtimeServer::start_with(options.clone()).await;
         let mut spec = spec(&vendor.url());
-        spec.settings["connect_timeout_ms"] = 300.into();
+        // Short only where it is waited for.
+        spec.settings["connect_timeout_ms"] = if options.is_mute { 300 } else { 10_000 }.into();
 
         let mut phone = Phone::dial(spec);
 
@@ -243,6 +244,34 @@ async fn a_server_that_speaks_something_else_is_a_bad_answer() {
     stream.write_all(b"220 mail.example.com ESMTP\r\n").await.unwrap();
 
     assert_eq!(phone.failed().await, FailedKind::BadAnswer);
+}
+
+#[tokio::test]
+async fn a_secure_address_is_never_spoken_to_in_the_clear() {
+    let vendor = RealtimeServer::start().await;
+    let url = vendor.url().replace("ws://", "wss://");
+
+    // The server takes the TLS hello for a broken request.
+    assert_eq!(Phone::dial(spec(&url)).failed().await, FailedKind::ConnectRefused);
+}
+
+#[tokio::test]
+async fn a_prompt_that_changed_while_it_rang_is_the_prompt() {
+    let vendor = RealtimeServer::start().await;
+    let phone = Phone::dial(spec(&vendor.url()));
+    let session = vendor.session().await;
+
+    let instructions = Some(Pii::new("The caller is Ada.".to_owned()));
+    let first_words = Some(FirstWords::Agent(Pii::new("Good morning, Ada.".to_owned())));
+    phone.tell(AgentCommand::Update { instructions, first_words }).await;
+    phone.tell(AgentCommand::Start).await;
+    session.next("session.update").await;
+    let update = session.next("session.update").await;
+    let create = session.next("response.create").await;
+
+    assert_eq!(update["session"], json!({ "type": "realtime", "instructions": "The caller is Ada." }));
+    assert!(create["response"]["instructions"].as_str().unwrap().ends_with("\"Good morning, Ada.\""));
+    session.assert_no_errors();
 }
 
 #[tokio::test]

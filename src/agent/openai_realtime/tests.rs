@@ -179,6 +179,43 @@ fn an_answer_that_ends_as_the_caller_speaks_is_not_cut() {
 }
 
 #[test]
+fn a_stop_the_worker_never_answered_does_not_shift_the_next() {
+    let mut agent = talking();
+    let mut out = Vec::new();
+    agent.on_command(AgentCommand::Interrupt, &mut out);
+    let delta = BASE64.encode([0xff; 800]);
+    agent.on_text(
+        &format!(r#"{{"type":"response.output_audio.delta","response_id":"r","item_id":"item_1","delta":"{delta}"}}"#),
+        &mut out,
+    );
+    agent.on_command(AgentCommand::Interrupt, &mut out);
+    out.clear();
+
+    agent.on_stopped(Some("item_1".into()), 40, &mut out);
+
+    assert!(matches!(&out[..], [Act::Send(text)] if text.contains("conversation.item.truncate")), "{out:?}");
+    assert!(agent.stops.is_empty());
+}
+
+#[test]
+fn what_a_lookup_found_while_it_rang_is_in_the_prompt_and_the_first_words() {
+    let mut agent = OpenAiRealtime::new(spec());
+    let mut out = Vec::new();
+    agent.on_text(r#"{"type":"session.updated","session":{}}"#, &mut out);
+    out.clear();
+
+    let instructions = Some(Pii::new("The caller is Ada.".to_owned()));
+    let first_words = Some(FirstWords::Agent(Pii::new("Good morning, Ada.".to_owned())));
+    agent.on_command(AgentCommand::Update { instructions, first_words }, &mut out);
+    agent.on_text(r#"{"type":"session.updated","session":{}}"#, &mut out);
+    agent.on_command(AgentCommand::Start, &mut out);
+
+    let [Act::Send(update), Act::Send(create)] = &out[..] else { panic!("two messages, got {out:?}") };
+    assert!(update.contains("session.update") && update.contains("The caller is Ada."));
+    assert!(create.contains("response.create") && create.contains("Good morning, Ada."));
+}
+
+#[test]
 fn a_lost_wish_is_given_up_and_the_next_is_granted() {
     let mut agent = talking();
     let mut out = Vec::new();
