@@ -5,8 +5,10 @@
 //! vendor's memory at the millisecond the worker reports and deletes what nobody heard. *What is still true*: deltas of
 //! an interrupted response arrive late and go nowhere.
 
+mod heard;
 mod messages;
 mod options;
+mod tools;
 
 use std::collections::VecDeque;
 
@@ -14,14 +16,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use self::messages::{Delta, Failure, Head, Item, Malformed, Response};
+use self::heard::Utterance;
+use self::messages::{Failure, Head, Malformed, Response};
+use self::tools::ToolCall;
 use super::words::{Act, Connect, Ear, Tally, Words};
 use super::{AgentCommand, AgentEvent, AgentSpec, FailedKind, FirstWords, Usage, Who};
-use crate::model::limits::{
-    AGENT_FAULT_MAX, AGENT_ITEMS_MAX, AGENT_MALFORMED_MAX, AGENT_TRANSCRIPT_MAX, AGENT_WANTS_MAX, RUNS_AT_ONCE_MAX,
-    TOOL_ARGUMENTS_MAX, TOOL_RESULT_MAX,
-};
-use crate::model::{FRAME_MS, Frame, ItemId, Pii, SAMPLE_RATE, Speech};
+use crate::model::limits::{AGENT_FAULT_MAX, AGENT_MALFORMED_MAX, AGENT_TRANSCRIPT_MAX, AGENT_WANTS_MAX};
+use crate::model::{FRAME_MS, Frame, ItemId, Pii};
 
 pub(super) use self::options::check;
 
@@ -94,36 +95,9 @@ enum Want {
     AnswerNews,
 }
 
-/// Sound of the agent that is not fully heard.
-struct Utterance {
-    id: ItemId,
-    response: String,
-    epoch: u32,
-    samples: u64,
-    text: String,
-    is_text_whole: bool,
-    is_audio_whole: bool,
-    is_heard: bool,
-    /// The tick at which the worker began to play it, as far as we can tell.
-    began: Option<u64>,
-}
-
 struct Stop {
     epoch: u32,
     by_caller: bool,
-}
-
-struct ToolCall {
-    id: String,
-    response: String,
-    /// A result that was already given wants the agent to speak, once all calls of this response are answered.
-    state: CallState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CallState {
-    Open,
-    Answered { respond: bool },
 }
 
 impl OpenAiRealtime {
@@ -225,53 +199,15 @@ impl Words for OpenAiRealtime {
     }
 
     fn on_stopped(&mut self, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>) {
-        if let Some(item) = &item {
-            self.forget_stops_before(item);
-        }
-        let Some(stop) = self.stops.pop_front() else { return };
-        let speaking = item.and_then(|item| {
-            let at = self.utterances.iter().position(|it| it.id == item && it.epoch < stop.epoch && !it.is_heard)?;
-            Some((at, item))
-        });
-        if let Some((at, item)) = speaking {
-            // What came before it was heard, whether or not the worker said so.
-            for earlier in self.utterances.iter_mut().take(at) {
-                earlier.is_heard = true;
-            }
-            self.cut_off(at, item, heard_ms, stop.by_caller, out);
-        }
-        // Everything else of that time was never heard: the model must not believe it said so.
-        let unheard = |it: &Utterance| it.epoch < stop.epoch && !it.is_heard;
-        let ids: Vec<ItemId> = self.utterances.iter().filter(|it| unheard(it)).map(|it| it.id.clone()).collect();
-        self.utterances.retain(|it| !unheard(it));
-        for id in ids {
-            self.send("conversation.item.delete", json!({ "item_id": &*id }), out);
-        }
-        self.report(out);
-        self.begin_next();
+        self.on_silenced(item, heard_ms, out);
     }
 
     fn on_finished(&mut self, item: &ItemId, out: &mut Vec<Act>) {
-        self.forget_stops_before(item);
-        if let Some(utterance) = self.utterances.iter_mut().find(|it| it.id == *item) {
-            utterance.is_heard = true;
-        }
-        self.report(out);
-        self.begin_next();
+        self.on_heard_out(item, out);
     }
 
     fn on_gone(&mut self, out: &mut Vec<Act>) {
-        self.report(out);
-        // The worker cannot be asked any more; our own clock says how far it must have come.
-        for utterance in std::mem::take(&mut self.utterances) {
-            let Some(began) = utterance.began else { continue };
-            let heard_ms = (self.ticks - began) * u64::from(FRAME_MS);
-            let (text, interrupted) = match utterance.is_heard {
-                true => (utterance.text.clone(), false),
-                false => (utterance.text_heard(heard_ms), !utterance.is_complete_at(heard_ms)),
-            };
-            tell_said(text, interrupted, out);
-        }
+        self.report_the_rest(out);
     }
 
     fn ear(&self) -> Ear {
@@ -426,13 +362,6 @@ impl OpenAiRealtime {
         }
     }
 
-    /// A worker that speaks this has obeyed every stop before it, also if it answered several at once.
-    fn forget_stops_before(&mut self, item: &ItemId) {
-        if let Some(epoch) = self.utterances.iter().find(|it| it.id == *item).map(|it| it.epoch) {
-            self.stops.retain(|stop| stop.epoch > epoch);
-        }
-    }
-
     fn cut_response(&mut self, id: String) {
         if !self.cut.contains(&id) {
             self.cut.push_back(id);
@@ -528,192 +457,8 @@ impl OpenAiRealtime {
     }
 }
 
-/// What was heard.
+/// Sending.
 impl OpenAiRealtime {
-    fn on_audio(&mut self, delta: Delta<'_>, out: &mut Vec<Act>) -> Result<(), Malformed> {
-        let Some(at) = self.utterance(&delta) else { return Ok(()) };
-        let ulaw = BASE64.decode(&*delta.delta).map_err(|_| Malformed("audio is not base64".to_owned()))?;
-        if !ulaw.is_empty() {
-            let utterance = &mut self.utterances[at];
-            utterance.samples += ulaw.len() as u64;
-            let (epoch, item) = (utterance.epoch, utterance.id.clone());
-            out.push(Act::Speak(Speech { epoch, item, ulaw, last: false }));
-            self.begin_next();
-        }
-        Ok(())
-    }
-
-    fn on_audio_done(&mut self, message: &Delta<'_>, out: &mut Vec<Act>) {
-        if let Some(at) = self.utterance(message) {
-            self.utterances[at].close_audio(out);
-        }
-    }
-
-    fn on_words(&mut self, delta: &Delta<'_>) {
-        if let Some(at) = self.utterance(delta) {
-            let text = &mut self.utterances[at].text;
-            text.push_str(cut_to(&delta.delta, AGENT_TRANSCRIPT_MAX.saturating_sub(text.len())));
-        }
-    }
-
-    fn on_words_done(&mut self, message: Delta<'_>, out: &mut Vec<Act>) {
-        if let Some(at) = self.utterance(&message) {
-            let utterance = &mut self.utterances[at];
-            if !message.transcript.is_empty() {
-                utterance.text = cut_to(&message.transcript, AGENT_TRANSCRIPT_MAX).to_owned();
-            }
-            utterance.is_text_whole = true;
-        }
-        self.report(out);
-    }
-
-    /// The utterance a delta belongs to, made when it is the first; `None` when it is late.
-    fn utterance(&mut self, delta: &Delta<'_>) -> Option<usize> {
-        let known = self.utterances.iter().position(|it| *it.id == *delta.item_id);
-        let is_late = self.cut.iter().any(|id| *id == delta.response_id)
-            || known.is_some_and(|at| self.utterances[at].epoch < self.epoch);
-        if is_late {
-            self.tally.late_deltas += 1;
-            return None;
-        }
-        if known.is_none() {
-            if self.utterances.len() >= AGENT_ITEMS_MAX {
-                self.utterances.pop_front();
-            }
-            self.utterances.push_back(Utterance::new(&delta.item_id, &delta.response_id, self.epoch));
-        }
-        known.or(self.utterances.len().checked_sub(1))
-    }
-
-    /// The response is over: nothing more comes for its utterances.
-    fn close_utterances(&mut self, response: &str, out: &mut Vec<Act>) {
-        let epoch = self.epoch;
-        self.utterances.retain(|it| it.response != response || it.epoch < epoch || it.samples > 0);
-        for utterance in &mut self.utterances {
-            if utterance.response == response && utterance.epoch == epoch {
-                utterance.close_audio(out);
-                utterance.is_text_whole = true;
-            }
-        }
-        self.report(out);
-    }
-
-    /// The utterance at `at` was interrupted.
-    fn cut_off(&mut self, at: usize, item: ItemId, heard_ms: u64, by_caller: bool, out: &mut Vec<Act>) {
-        let utterance = &mut self.utterances[at];
-        if utterance.is_complete_at(heard_ms) {
-            // The caller spoke into the last moment; nothing was lost.
-            utterance.is_heard = true;
-            utterance.is_text_whole = true;
-            return;
-        }
-        // More than was generated is an error to the vendor, and the worker may round differently.
-        let heard_ms = heard_ms.min(utterance.length_ms());
-        let text = utterance.text_heard(heard_ms);
-        self.utterances.remove(at);
-        let cut = json!({ "item_id": &*item, "content_index": 0, "audio_end_ms": heard_ms });
-        self.send("conversation.item.truncate", cut, out);
-        if by_caller {
-            out.push(Act::Tell(AgentEvent::BargedIn { item, heard_ms }));
-        }
-        self.report(out);
-        tell_said(text, true, out);
-    }
-
-    /// Tells the words of every utterance that is heard to its end, in order.
-    fn report(&mut self, out: &mut Vec<Act>) {
-        while self.utterances.front().is_some_and(|it| it.is_heard && it.is_text_whole) {
-            let utterance = self.utterances.pop_front().map(|it| it.text).unwrap_or_default();
-            tell_said(utterance, false, out);
-        }
-    }
-
-    /// The worker plays one utterance after the other: the first that is not heard is the one being played.
-    fn begin_next(&mut self) {
-        let ticks = self.ticks;
-        if let Some(next) = self.utterances.iter_mut().find(|it| !it.is_heard && it.samples > 0) {
-            next.began.get_or_insert(ticks);
-        }
-    }
-}
-
-/// What it asks for.
-impl OpenAiRealtime {
-    fn on_call(&mut self, response: &str, item: Item, out: &mut Vec<Act>) {
-        if item.call_id.is_empty() || self.calls.iter().any(|call| call.id == item.call_id) {
-            return out.push(fault("tool_call_id", "a tool call without an id of its own; ignored"));
-        }
-        let arguments = if item.arguments.trim().is_empty() { "{}".to_owned() } else { item.arguments };
-        let open = self.calls.iter().filter(|call| call.state == CallState::Open).count();
-        let refusal = if arguments.len() > TOOL_ARGUMENTS_MAX {
-            Some("arguments_too_long")
-        } else if serde_json::from_str::<serde_json::Map<String, Value>>(&arguments).is_err() {
-            Some("arguments_are_no_json_object")
-        } else if item.name.is_empty() || item.name.len() > TOOL_NAME_MAX {
-            Some("no_such_function")
-        } else if open >= RUNS_AT_ONCE_MAX {
-            Some("too_many_calls_at_once")
-        } else {
-            None
-        };
-        let call = ToolCall { id: item.call_id.clone(), response: response.to_owned(), state: CallState::Open };
-        self.calls.push(call);
-        match refusal {
-            Some(code) => {
-                out.push(fault(code, &format!("a call of {}", cut_to(&item.name, TOOL_NAME_MAX))));
-                self.answer(item.call_id, &json!({ "error": code }).to_string(), true, out);
-            }
-            None => out.push(Act::Tell(AgentEvent::Asked {
-                tool_call_id: item.call_id,
-                name: item.name,
-                arguments: Pii::new(arguments),
-            })),
-        }
-    }
-
-    fn on_result(&mut self, id: String, output: Pii<String>, respond: bool, out: &mut Vec<Act>) {
-        let is_open = |call: &&ToolCall| call.id == id && call.state == CallState::Open;
-        let Some(response) = self.calls.iter().find(is_open).map(|call| call.response.clone()) else {
-            return out.push(fault("tool_call_id", "a result for a question that is not open"));
-        };
-        let whole = output.reveal();
-        let kept = cut_to(whole, TOOL_RESULT_MAX - CUT_MARK.len());
-        let output = if kept.len() < whole.len() { format!("{kept}{CUT_MARK}") } else { kept.to_owned() };
-        self.answer(id, &output, respond, out);
-        self.answer_calls(&response, out);
-    }
-
-    fn answer(&mut self, id: String, output: &str, respond: bool, out: &mut Vec<Act>) {
-        let item = json!({ "type": "function_call_output", "call_id": id, "output": output });
-        self.send("conversation.item.create", json!({ "item": item }), out);
-        if let Some(call) = self.calls.iter_mut().find(|call| call.id == id) {
-            call.state = CallState::Answered { respond };
-        }
-        self.unacknowledged.push(id);
-        if self.unacknowledged.len() > UNACKNOWLEDGED_MAX {
-            self.unacknowledged.remove(0);
-        }
-    }
-
-    /// Once every call of a response is answered, the agent goes on: one response for all of them.
-    fn answer_calls(&mut self, response: &str, out: &mut Vec<Act>) {
-        let of_it = |call: &&ToolCall| call.response == response;
-        if self.calls.iter().filter(of_it).any(|call| call.state == CallState::Open) {
-            return;
-        }
-        let respond = self.calls.iter().filter(of_it).any(|call| call.state == CallState::Answered { respond: true });
-        self.calls.retain(|call| call.response != response);
-        if respond {
-            self.want(Want::AnswerResult, out);
-        }
-    }
-
-    fn on_item(&mut self, item: &Item) {
-        if item.kind == "function_call_output" {
-            self.unacknowledged.retain(|id| *id != item.call_id);
-        }
-    }
-
     fn event_id(&mut self) -> String {
         self.ids += 1;
         format!("rb_{}", self.ids)
@@ -723,52 +468,6 @@ impl OpenAiRealtime {
         message["type"] = kind.into();
         message["event_id"] = self.event_id().into();
         out.push(send(message));
-    }
-}
-
-impl Utterance {
-    fn new(id: &str, response: &str, epoch: u32) -> Utterance {
-        Utterance {
-            id: id.into(),
-            response: response.to_owned(),
-            epoch,
-            samples: 0,
-            text: String::new(),
-            is_text_whole: false,
-            is_audio_whole: false,
-            is_heard: false,
-            began: None,
-        }
-    }
-
-    fn length_ms(&self) -> u64 {
-        self.samples * 1000 / u64::from(SAMPLE_RATE)
-    }
-
-    fn is_complete_at(&self, heard_ms: u64) -> bool {
-        self.is_audio_whole && heard_ms >= self.length_ms()
-    }
-
-    fn close_audio(&mut self, out: &mut Vec<Act>) {
-        if !self.is_audio_whole {
-            self.is_audio_whole = true;
-            out.push(Act::Speak(Speech { epoch: self.epoch, item: self.id.clone(), ulaw: Vec::new(), last: true }));
-        }
-    }
-
-    /// The words that fit into the first `heard_ms`, as if they were spoken evenly; a word that was cut is not counted.
-    fn text_heard(&self, heard_ms: u64) -> String {
-        let length_ms = self.length_ms();
-        if heard_ms >= length_ms {
-            return self.text.clone();
-        }
-        // Both are bounded (64 kB of text, the audio of one answer), so the product fits.
-        let chars = self.text.chars().count() as u64 * heard_ms / length_ms;
-        let end = self.text.char_indices().nth(usize::try_from(chars).unwrap_or(usize::MAX));
-        let heard = end.map_or(self.text.as_str(), |(at, _)| &self.text[..at]);
-        let is_mid_word = !self.text[heard.len()..].starts_with(char::is_whitespace);
-        let whole_words = if is_mid_word { heard.rfind(char::is_whitespace).unwrap_or(0) } else { heard.len() };
-        heard[..whole_words].trim_end().to_owned()
     }
 }
 
@@ -794,7 +493,6 @@ fn cut_to(text: &str, len_max: usize) -> &str {
 
 const SESSION_EVENT: &str = "rb_session";
 const SAY_EXACTLY: &str = "Say exactly the following words to the caller, and nothing before or after them: ";
-const CUT_MARK: &str = " … (cut off, too long)";
 /// The vendor begins its answer within some 10 ms of the caller's pause; a second later it will not.
 const OWED_FRAMES: u32 = 1000 / FRAME_MS;
 /// A wish for a response is answered or refused within a round trip; after 5 s it is lost.
@@ -803,10 +501,6 @@ const ASK_FRAMES: u32 = 5000 / FRAME_MS;
 const CUT_MAX: usize = 16;
 /// Stops the worker may owe an answer for; it answers each within a frame.
 const STOPS_MAX: usize = 64;
-/// Results to remember until the vendor shows them; only decides whether to ask for one response more.
-const UNACKNOWLEDGED_MAX: usize = 2 * RUNS_AT_ONCE_MAX;
-/// The vendor allows 64 characters.
-const TOOL_NAME_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

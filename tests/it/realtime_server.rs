@@ -569,7 +569,7 @@ pub(crate) fn sound(from_ms: u64, ms: u64) -> Vec<u8> {
 
 /// Waits for something that must come soon.
 pub(crate) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(10), work).await {
+    match tokio::time::timeout(Duration::from_secs(30), work).await {
         Ok(done) => done,
         Err(_) => panic!("waited in vain for {what}"),
     }

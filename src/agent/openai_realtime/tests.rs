@@ -1,7 +1,9 @@
 use std::fmt::Write as _;
 
+use super::tools::CUT_MARK;
 use super::*;
 use crate::agent::ToolSpec;
+use crate::model::limits::{TOOL_ARGUMENTS_MAX, TOOL_RESULT_MAX};
 use crate::model::{Mouth, Secret};
 
 #[test]
@@ -176,6 +178,29 @@ fn an_answer_that_ends_as_the_caller_speaks_is_not_cut() {
     agent.on_stopped(Some("item_1".into()), 100, &mut out);
 
     assert!(matches!(&out[..], [Act::Tell(AgentEvent::Said { interrupted: false, .. })]), "{out:?}");
+}
+
+#[test]
+fn words_that_come_after_the_caller_spoke_do_not_hold_up_the_transcript() {
+    let mut agent = talking();
+    let mut out = Vec::new();
+    let say = |agent: &mut OpenAiRealtime, item: &str, words: &str, out: &mut Vec<Act>| {
+        let of = format!(r#""response_id":"r_{item}","item_id":"{item}""#);
+        let delta = BASE64.encode([0xff; 800]);
+        agent.on_text(&format!(r#"{{"type":"response.output_audio.delta",{of},"delta":"{delta}"}}"#), out);
+        agent.on_text(&format!(r#"{{"type":"response.output_audio_transcript.delta",{of},"delta":"{words}"}}"#), out);
+        agent.on_text(&format!(r#"{{"type":"response.output_audio.done",{of}}}"#), out);
+    };
+    say(&mut agent, "item_1", "First.", &mut out);
+    agent.on_finished(&"item_1".into(), &mut out);
+    agent.on_text(r#"{"type":"input_audio_buffer.speech_started","audio_start_ms":0,"item_id":"i"}"#, &mut out);
+    out.clear();
+
+    agent.on_stopped(None, 0, &mut out);
+
+    let [Act::Tell(AgentEvent::Said { text, interrupted: false, .. })] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(text.reveal(), "First.");
+    assert!(agent.utterances.is_empty());
 }
 
 #[test]
