@@ -79,7 +79,8 @@ enum Turn {
 /// A `response.create` under way.
 struct Ask {
     event_id: String,
-    want: Want,
+    /// `None` when the call has silenced the agent since: the response may come, but must not be heard.
+    want: Option<Want>,
     /// Frames left until we stop believing in an answer.
     frames: u32,
 }
@@ -295,17 +296,20 @@ impl OpenAiRealtime {
             };
             return out.push(Act::Fail(kind, error.place()));
         }
-        if self.asked.as_ref().is_some_and(|ask| error.event_id.as_deref() == Some(&ask.event_id)) {
-            let ask = self.asked.take();
-            if code == "conversation_already_has_active_response" {
-                self.wants.extend(ask.map(|ask| ask.want));
-                self.wants.rotate_right(1);
-                if self.active.is_none() && self.turn == Turn::Free {
-                    // It began one that we have not heard of yet.
-                    self.turn = Turn::Owed { frames: OWED_FRAMES };
-                }
-                return;
+        let is_collision = code == "conversation_already_has_active_response";
+        // A collision can only be about our one wish, also when it does not say so.
+        let is_of_ask = |ask: &mut Ask| error.event_id.as_ref().map_or(is_collision, |id| *id == ask.event_id);
+        if let Some(ask) = self.asked.take_if(is_of_ask)
+            && is_collision
+        {
+            if let Some(want) = ask.want {
+                self.wants.push_front(want);
             }
+            if self.active.is_none() && self.turn == Turn::Free {
+                // It began one that we have not heard of yet.
+                self.turn = Turn::Owed { frames: OWED_FRAMES };
+            }
+            return;
         }
         // The response ended while our cancel was on its way: what we wanted is so.
         if code != "response_cancel_not_active" {
@@ -350,6 +354,10 @@ impl OpenAiRealtime {
         out.push(Act::hush(self.epoch));
         if self.stops.len() < STOPS_MAX {
             self.stops.push_back(Stop { epoch: self.epoch, by_caller });
+        }
+        if let Some(ask) = self.asked.as_mut().filter(|_| !by_caller) {
+            // Nothing to cancel yet: it is cancelled as it comes.
+            ask.want = None;
         }
         if let Some(active) = self.active.clone() {
             let is_cut_already = self.cut.contains(&active);
@@ -403,7 +411,7 @@ impl OpenAiRealtime {
             Want::AnswerResult | Want::AnswerNews => json!({ "metadata": metadata }),
         };
         out.push(send(json!({ "type": "response.create", "event_id": event_id, "response": response })));
-        self.asked = Some(Ask { event_id, want, frames: ASK_FRAMES });
+        self.asked = Some(Ask { event_id, want: Some(want), frames: ASK_FRAMES });
     }
 
     fn on_created(&mut self, response: Response, out: &mut Vec<Act>) {
@@ -411,11 +419,13 @@ impl OpenAiRealtime {
         let ours = self.asked.take_if(|ask| name == Some(&ask.event_id));
         self.active = Some(response.id.clone());
         match ours {
-            // The caller began to speak while our wish was on its way: listen first, say it afterwards.
-            Some(ask) if self.turn == Turn::Caller => {
+            // Silenced while our wish was on its way. If by the caller: listen first, say it afterwards.
+            Some(ask) if ask.want.is_none() || self.turn == Turn::Caller => {
                 self.send("response.cancel", json!({ "response_id": response.id }), out);
                 self.cut_response(response.id);
-                self.wants.push_front(ask.want);
+                if let Some(want) = ask.want {
+                    self.wants.push_front(want);
+                }
             }
             Some(_) => {}
             None => {
