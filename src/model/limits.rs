@@ -116,3 +116,25 @@ pub const RTP_QUIET: Duration = Duration::from_secs(10);
 pub const RTP_PORT_REST: Duration = Duration::from_secs(3);
 /// Recordings waiting to be opened on the disk. Beyond, a call goes on without its recording and hears of it.
 pub const RECORDINGS_OPENING_MAX: usize = 1024;
+/// From dialling an agent until its session is ready, when its settings say nothing else. A healthy vendor takes below
+/// a second; the ring budget ends long before. When it is over, the agent has failed.
+pub const AGENT_CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How often an agent's socket is pinged. A socket that stayed silent from one ping to the next is dead, and left.
+pub const AGENT_PING_EVERY: Duration = Duration::from_secs(20);
+/// How long an agent's vendor may take to close its side, and the call to take the last events.
+pub const AGENT_CLOSE_MAX: Duration = Duration::from_secs(1);
+/// Longest message read from an agent's vendor. Audio comes in pieces of some kB; the largest known message repeats the
+/// whole session with all tools. A longer one breaks the protocol, and the socket is left.
+pub const AGENT_MESSAGE_MAX: usize = 2 * 1024 * 1024;
+/// Messages and commands waiting for an agent's socket. When full, no further commands are taken from the call.
+pub const AGENT_OUTBOX: usize = 64;
+/// Things an agent still has to say or answer to, because somebody else is speaking. Further ones are dropped as a fault.
+pub const AGENT_WANTS_MAX: usize = 16;
+/// Utterances of an agent that are not fully heard yet. Beyond, the oldest is forgotten and cannot be truncated.
+pub const AGENT_ITEMS_MAX: usize = 256;
+/// Messages in a row that cannot be read before an agent's vendor is taken for something else, and left.
+pub const AGENT_MALFORMED_MAX: u32 = 10;
+/// Longest transcript of one utterance; the rest is cut off. An hour of fast speech has some 60,000 characters.
+pub const AGENT_TRANSCRIPT_MAX: usize = 64 * 1024;
+/// Longest message of a vendor's error that is passed on; the rest is cut off.
+pub const AGENT_FAULT_MAX: usize = 512;

@@ -6,3 +6,5 @@ mod sip_out;
 mod sip_probe;
 mod media_calls;
 mod media_support;
+mod agent_realtime;
+mod realtime_server;
