@@ -44,3 +44,19 @@ pub const TOOL_RESULT_MAX: usize = 8 * 1024;
 pub const CALL_DURATION_MAX: Duration = Duration::from_secs(1800);
 /// How long a caller may ring: the ring budget of any agent is cut to this, below the 10 s at which carriers re-route.
 pub const RING_BUDGET_MAX: Duration = Duration::from_secs(8);
+
+/// Longest file of the configuration. A prompt of 16 KiB and a workflow of a hundred steps stay far below; a longer
+/// file is a mistake and is not read.
+pub const CONFIG_FILE_LEN_MAX: u64 = 1024 * 1024;
+/// Files in one configuration: several thousand agents and actions. More are a wrong folder, and none is read.
+pub const CONFIG_FILES_MAX: usize = 10_000;
+/// Mistakes reported in one pass; nobody reads more. The rest is counted.
+pub const CONFIG_MISTAKES_MAX: usize = 200;
+/// Longest id of an object; vendors take tool names of 64 characters.
+pub const ID_LEN_MAX: usize = 64;
+/// Options of one menu. Callers forget the first when they hear the tenth.
+pub const MENU_OPTIONS_MAX: usize = 10;
+/// Steps of one workflow; more is a mistake in the file.
+pub const WORKFLOW_STEPS_MAX: usize = 200;
+/// Targets of one transfer, the first and those that follow.
+pub const TRANSFER_TARGETS_MAX: usize = 10;
