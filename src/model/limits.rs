@@ -60,3 +60,5 @@ pub const MENU_OPTIONS_MAX: usize = 10;
 pub const WORKFLOW_STEPS_MAX: usize = 200;
 /// Targets of one transfer, the first and those that follow.
 pub const TRANSFER_TARGETS_MAX: usize = 10;
+/// Longest credential in a file. Keys in PEM stay below 8 KiB; a longer file is something else and is refused.
+pub const SECRET_LEN_MAX: u64 = 16 * 1024;
