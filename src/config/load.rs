@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::check::{self, At, Checked, Connectors, Mistake, Tree, is_id, plan_routes};
 use super::diagnostic::{Diagnostic, Diagnostics, code};
 use super::schema::{FileKind, validate};
-use super::source::{Source, move_addresses};
+use super::source::{Source, move_addresses, without_controls};
 use super::{Config, secret};
 use crate::model::limits;
 
@@ -45,10 +46,15 @@ pub fn load(dir: &Path, options: &Options) -> Result<(Config, Diagnostics), Diag
         reading.clips(&prompts, wanted.clips);
     }
     reading.secrets(wanted.secrets);
+    if reading.mistakes.len() >= limits::CONFIG_MISTAKES_KEPT {
+        // Behind that many warnings an error may have been forgotten.
+        let what = "there are more mistakes here than can be kept";
+        reading.mistakes.push(Mistake::error(code::TOO_MANY_FILES, At::file("."), what));
+    }
     let revision = reading.revision();
     let diagnostics = reading.diagnostics();
     match parts.gateway {
-        Some(mut gateway) if diagnostics.errors() == 0 && diagnostics.left_out == 0 => {
+        Some(mut gateway) if diagnostics.errors() == 0 => {
             gateway.prompts = prompts;
             let config = Config {
                 routes: plan_routes(&revision, parts.routes, &parts.agents, &parts.workflows),
@@ -80,8 +86,17 @@ impl Reading<'_> {
     fn tree(&mut self) -> Option<Tree> {
         let files = self.files()?;
         let mut tree = Tree::default();
+        let mut len = 0;
         for name in &files {
-            let Some(text) = self.text(name) else {
+            let text = self.text(name);
+            len += text.as_ref().map_or(0, String::len);
+            if len > limits::CONFIG_LEN_MAX {
+                let what = format!("the files here are longer than {} bytes together", limits::CONFIG_LEN_MAX);
+                self.mistakes
+                    .push(Mistake::error(code::TOO_MANY_FILES, At::file("."), what).hint("is this the right folder?"));
+                return None;
+            }
+            let Some(text) = text else {
                 tree.broken.insert(name.trim_end_matches(".toml").to_owned());
                 continue;
             };
@@ -247,7 +262,8 @@ impl Reading<'_> {
 
     fn raw<T: DeserializeOwned>(&mut self, kind: FileKind, name: &str, mut value: Value) -> Option<T> {
         let found = validate(kind, name, &mut value);
-        self.mistakes.extend(found.mistakes);
+        let room = limits::CONFIG_MISTAKES_KEPT.saturating_sub(self.mistakes.len());
+        self.mistakes.extend(found.mistakes.into_iter().take(room));
         self.touched.extend(found.touched.into_iter().map(|pointer| (name.to_owned(), pointer)));
         match serde_json::from_value(value) {
             Ok(file) => Some(file),
@@ -266,7 +282,9 @@ impl Reading<'_> {
         let is_said = |mistake: &Mistake| {
             let pointer = mistake.at.pointer.as_str();
             let parent = &pointer[..pointer.rfind('/').unwrap_or(0)];
-            [pointer, parent].iter().any(|p| touched.contains(&(mistake.at.file.clone(), (*p).to_owned())))
+            // Marked on a key, what is missing stands beside it; marked on a value, in it or in its place.
+            let own = (!mistake.at.on_key).then_some(pointer);
+            own.into_iter().chain([parent]).any(|p| touched.contains(&(mistake.at.file.clone(), p.to_owned())))
         };
         self.mistakes.extend(found.into_iter().filter(|mistake| !(mistake.is_absence && is_said(mistake))));
     }
@@ -315,41 +333,47 @@ impl Reading<'_> {
         hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    fn diagnostic(&self, span: Range<usize>, mistake: Mistake) -> Diagnostic {
+        let source = self.sources.get(&mistake.at.file);
+        let (line, column) = source.map_or((1, 1), |source| source.line_column(span.start));
+        let meant = mistake.near.as_ref().and_then(|(written, known)| near(written, known));
+        let hint = match meant {
+            Some(meant) => Some(format!("did you mean `{meant}`?")),
+            None => mistake.hint.filter(|hint| !hint.is_empty()),
+        };
+        Diagnostic {
+            severity: mistake.severity,
+            code: mistake.code,
+            file: without_controls(&mistake.at.file),
+            line,
+            column,
+            span,
+            message: without_controls(&mistake.message),
+            hint: hint.map(|hint| without_controls(&hint)),
+        }
+    }
+
     /// Finds the lines, sorts, and cuts at the bound.
     fn diagnostics(&mut self) -> Diagnostics {
-        let mut list: Vec<Diagnostic> = Vec::new();
-        for mistake in std::mem::take(&mut self.mistakes) {
-            let source = self.sources.get(&mistake.at.file);
-            let span = source.map_or(0..0, |source| source.span(&mistake.at));
-            let (line, column) = source.map_or((1, 1), |source| source.line_column(span.start));
-            let meant = mistake.near.as_ref().and_then(|(written, known)| near(written, known));
-            let hint = match meant {
-                Some(meant) => Some(format!("did you mean `{meant}`?")),
-                None => mistake.hint.filter(|hint| !hint.is_empty()),
-            };
-            let found = Diagnostic {
-                severity: mistake.severity,
-                code: mistake.code,
-                file: mistake.at.file,
-                line,
-                column,
-                span,
-                message: mistake.message,
-                hint,
-            };
-            list.push(found);
-        }
-        list.sort_by(|a, b| {
-            (&a.file, a.span.start, a.severity, a.code).cmp(&(&b.file, b.span.start, b.severity, b.code))
-        });
-        list.dedup();
-        let left_out = list.len().saturating_sub(limits::CONFIG_MISTAKES_MAX);
+        let mut placed: Vec<(Range<usize>, Mistake)> = std::mem::take(&mut self.mistakes)
+            .into_iter()
+            .map(|mistake| {
+                (self.sources.get(&mistake.at.file).map_or(0..0, |source| source.span(&mistake.at)), mistake)
+            })
+            .collect();
+        let by_place = |(a, m): &(Range<usize>, Mistake), (b, n): &(Range<usize>, Mistake)| {
+            (&m.at.file, a.start, m.severity, m.code).cmp(&(&n.at.file, b.start, n.severity, n.code))
+        };
+        placed.sort_by(by_place);
+        placed.dedup();
+        let left_out = placed.len().saturating_sub(limits::CONFIG_MISTAKES_MAX);
         if left_out > 0 {
             // Errors before warnings: a warning must not push out the error that stops us.
-            list.sort_by_key(|found| found.severity);
-            list.truncate(limits::CONFIG_MISTAKES_MAX);
-            list.sort_by(|a, b| (&a.file, a.span.start).cmp(&(&b.file, b.span.start)));
+            placed.sort_by_key(|(_, mistake)| mistake.severity);
+            placed.truncate(limits::CONFIG_MISTAKES_MAX);
+            placed.sort_by(by_place);
         }
+        let list: Vec<Diagnostic> = placed.into_iter().map(|(span, mistake)| self.diagnostic(span, mistake)).collect();
         let named: BTreeSet<&String> = list.iter().map(|found| &found.file).collect();
         let sources = self.sources.iter().filter(|(name, _)| named.contains(name));
         let sources = sources.map(|(name, source)| (name.clone(), source.blotted())).collect();

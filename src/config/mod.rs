@@ -5,10 +5,13 @@
 //! secret is only ever a reference: [`secret`] fetches it for whoever sends it.
 //! Start at [`Config`], then [`raw`].
 
+#[cfg_attr(not(feature = "shell"), allow(dead_code, reason = "only the loader, which is shell, calls it"))]
 mod check;
+#[cfg_attr(not(feature = "shell"), allow(dead_code, reason = "as `check`"))]
 mod diagnostic;
 #[cfg(feature = "shell")]
 mod load;
+#[cfg_attr(not(feature = "shell"), allow(dead_code, reason = "as `check`"))]
 mod origin;
 pub mod raw;
 #[cfg(feature = "shell")]
@@ -23,7 +26,7 @@ mod source;
 mod tests;
 mod tree;
 
-pub use check::Connectors;
+pub use check::{Connectors, SettingFault};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 #[cfg(feature = "shell")]
 pub use load::{Options, load};

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
+    SpanContents,
+};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 
@@ -10,21 +13,15 @@ impl Diagnostics {
     /// Every mistake with its line, a mark and a hint, then one line that counts them.
     pub fn human(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(WIDTH)
-            .with_links(false)
-            .with_context_lines(0)
-            .without_syntax_highlighting();
+        let handler =
+            GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false).without_syntax_highlighting();
         let mut text = String::new();
         for found in &self.list {
             let source = self.sources.get(&found.file).filter(|source| !source.is_empty());
-            let shown = Shown {
-                found,
-                // The name carries the place: what the frame shows counts columns in its own way.
-                source: source.map(|source| NamedSource::new(&found.file, source.clone())),
-            };
+            let shown = Shown { found, source: source.map(|text| OneLine { name: &found.file, text }) };
             // Writing into a string fails only when a `Display` does, and ours do not.
             let _ = handler.render_report(&mut text, &shown);
+            text.push('\n');
         }
         text.push_str(&self.summary());
         text.push('\n');
@@ -44,7 +41,7 @@ impl Diagnostics {
 
 struct Shown<'a> {
     found: &'a Diagnostic,
-    source: Option<NamedSource<String>>,
+    source: Option<OneLine<'a>>,
 }
 
 impl fmt::Display for Shown<'_> {
@@ -86,8 +83,34 @@ impl miette::Diagnostic for Shown<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.source.as_ref()?;
-        let span = LabeledSpan::new_with_span(Some("here".to_owned()), self.found.span.clone());
+        let span = LabeledSpan::new_with_span(None, self.found.span.clone());
         Some(Box::new(std::iter::once(span)))
+    }
+}
+
+/// A file of which the line in question is shown, without its neighbours.
+struct OneLine<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl SourceCode for OneLine<'_> {
+    fn read_span<'b>(
+        &'b self,
+        span: &SourceSpan,
+        _before: usize,
+        _after: usize,
+    ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
+        let at = span.offset();
+        let (before, behind) = self.text.split_at_checked(at).ok_or(MietteError::OutOfBounds)?;
+        let begin = before.rfind('\n').map_or(0, |found| found + 1);
+        // Spans never go beyond their line.
+        let end = at + behind.find('\n').unwrap_or(behind.len());
+        let line = before.matches('\n').count();
+        let text = &self.text.as_bytes()[begin..end];
+        let place = SourceSpan::new(begin.into(), end - begin);
+        let column = before[begin..].chars().count();
+        Ok(Box::new(MietteSpanContents::new_named(self.name.to_owned(), text, place, line, column, 1)))
     }
 }
 

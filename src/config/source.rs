@@ -72,8 +72,8 @@ impl Source {
             (_, None, None) => 0..0,
         };
         match at.offset.filter(|_| exact) {
-            Some(offset) if self.places.is_empty() => self.one_char(offset),
-            Some(offset) => self.one_char(span.start + undecoded(&self.text[span.clone()], offset)),
+            Some(offset) if self.places.is_empty() => self.word(offset),
+            Some(offset) => self.word(span.start + undecoded(&self.text[span.clone()], offset)),
             None => self.first_line(span),
         }
     }
@@ -85,7 +85,8 @@ impl Source {
         (before.matches('\n').count() + 1, before[line_begin..].chars().count() + 1)
     }
 
-    /// The text with everything blotted out that looks like a credential, byte for byte.
+    /// The text with everything blotted out that looks like a credential, byte for byte, and without characters that a
+    /// terminal would obey.
     pub(super) fn blotted(&self) -> String {
         let mut bytes = self.text.clone().into_bytes();
         let mut blot = |span: Range<usize>| {
@@ -115,22 +116,45 @@ impl Source {
             }
         }
         // Only whole characters were replaced, quotes and line ends stayed; anything else would be shown as nothing.
-        String::from_utf8(bytes).unwrap_or_default()
+        without_controls(&String::from_utf8(bytes).unwrap_or_default())
     }
 
     fn is_text(&self, span: &Range<usize>) -> bool {
         self.text[span.clone()].starts_with(['"', '\''])
     }
 
-    fn one_char(&self, at: usize) -> Range<usize> {
+    /// The word that begins at a byte, or the braces, or the one character; nothing at the end of a line.
+    fn word(&self, at: usize) -> Range<usize> {
         let at = self.text.floor_char_boundary(at.min(self.text.len()));
-        at..at + self.text[at..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8)
+        let rest = &self.text[at..];
+        let end = match rest.chars().next() {
+            None | Some('\n') => 0,
+            Some('{') => rest.find(|c| c != '{').unwrap_or(rest.len()),
+            Some(first) if first.is_alphanumeric() => {
+                rest.find(|c: char| !(c.is_alphanumeric() || "._-[]".contains(c))).unwrap_or(rest.len())
+            }
+            Some(first) => first.len_utf8(),
+        };
+        at..at + end
     }
 
     fn first_line(&self, span: Range<usize>) -> Range<usize> {
         let end = self.text[span.clone()].find('\n').map_or(span.end, |found| span.start + found);
         span.start..end
     }
+}
+
+/// A text of the same length that can be shown on a terminal: control characters become question marks.
+pub(super) fn without_controls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && letter != '\n' && letter != '\t' {
+            shown.extend(std::iter::repeat_n('?', letter.len_utf8()));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// Whether a key names a credential.
@@ -200,23 +224,26 @@ fn undecoded(written: &str, offset: usize) -> usize {
         _ => return 0,
     };
     let mut decoded = 0;
-    while decoded < offset {
-        let Some(letter) = written[at..].chars().next() else { break };
-        if !(is_basic && letter == '\\') {
+    while let Some(letter) = written[at..].chars().next() {
+        let rest = &written[at + letter.len_utf8()..];
+        let is_escape = is_basic && letter == '\\';
+        if is_escape && rest.starts_with(char::is_whitespace) {
+            // A line ending in a backslash goes on at the next word.
+            at += 1 + rest.len() - rest.trim_start().len();
+            continue;
+        }
+        if decoded >= offset {
+            break;
+        }
+        if !is_escape {
             at += letter.len_utf8();
             decoded += letter.len_utf8();
             continue;
         }
-        let rest = &written[at + 1..];
         let digits = match rest.chars().next() {
             Some('x') => 2,
             Some('u') => 4,
             Some('U') => 8,
-            Some(space) if space.is_whitespace() => {
-                // A line ending in a backslash goes on at the next word.
-                at += 1 + rest.len() - rest.trim_start().len();
-                continue;
-            }
             _ => 0,
         };
         let code = rest.get(1..1 + digits).and_then(|hex| u32::from_str_radix(hex, 16).ok());
@@ -286,6 +313,7 @@ mod tests {
         };
 
         assert_eq!(find("t = \"a\\tb\\u00e4!\"", 5), "!");
+        assert_eq!(find("t = \"a {{b.c}}\"", 4), "b.c");
         assert_eq!(find("t = 'a\\!'", 2), "!");
         assert_eq!(find("t = \"\"\"\nab\n!\"\"\"", 3), "!");
         assert_eq!(find("t = \"\"\"a\\\n   !\"\"\"", 1), "!");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Origin;
+use super::check::inside;
 use crate::actions::{Action, Agent, Plan, SecretRef, Workflow};
 use crate::model::Address;
 
@@ -46,6 +47,12 @@ impl Config {
     /// What a call on this route needs to know, made once when the files were read.
     pub fn plan(&self, route: &Route) -> Arc<Plan> {
         Arc::clone(&route.plan)
+    }
+
+    /// The file of a clip by its name with the variables filled in; `None` when the name, which a value may have
+    /// bent, leads out of the folder of prompts.
+    pub fn clip(&self, name: &str) -> Option<PathBuf> {
+        inside(name).is_ok().then(|| self.gateway.prompts.join(name))
     }
 
     /// The trunk that calls from this address belong to: the one with the narrowest network that holds it.

@@ -52,6 +52,12 @@ pub const CONFIG_FILE_LEN_MAX: u64 = 1024 * 1024;
 pub const CONFIG_FILES_MAX: usize = 10_000;
 /// Mistakes reported in one pass; nobody reads more. The rest is counted.
 pub const CONFIG_MISTAKES_MAX: usize = 200;
+/// Mistakes of one kind of check kept for sorting before the first [`CONFIG_MISTAKES_MAX`] are reported; further ones are
+/// forgotten, so that a hostile tree cannot fill memory.
+pub const CONFIG_MISTAKES_KEPT: usize = 20_000;
+/// Bytes of all files of one configuration together: a hundred full prompts and ten thousand small files. Beyond it
+/// nothing more is read, and the configuration is refused.
+pub const CONFIG_LEN_MAX: usize = 64 * 1024 * 1024;
 /// Longest id of an object; vendors take tool names of 64 characters.
 pub const ID_LEN_MAX: usize = 64;
 /// Options of one menu. Callers forget the first when they hear the tenth.

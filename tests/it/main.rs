@@ -1,1 +1,3 @@
 //! The one integration-test binary: real sockets, real peers, and the ladders.
+
+mod config_examples;

@@ -234,7 +234,8 @@ impl Check<'_> {
         for outcome in raw.on.keys() {
             // Any status of a server may come: status_404, status_503.
             let status = outcome.strip_prefix("status_").is_some_and(|s| s.len() == 3 && s.parse::<u16>().is_ok());
-            if !codes.contains(outcome) && !(open && status) {
+            let is_known = codes.contains(outcome) || (open && status);
+            if !is_known {
                 is_misspelt = true;
                 self.report(
                     Mistake::error(
@@ -454,7 +455,7 @@ impl Check<'_> {
                 self.template(&at, "")
             }
             Some((None, None)) => {
-                let mistake = Mistake::error(code::EXACTLY_ONE, at.on_key(), "there are no instructions here");
+                let mistake = Mistake::error(code::EXACTLY_ONE, at.clone(), "there are no instructions here");
                 self.report(mistake.hint(r#"write { file = "support.md" } or { text = "…" }"#).absence());
                 self.template(&at, "")
             }
@@ -502,16 +503,18 @@ impl Check<'_> {
         before
     }
 
-    /// Takes away what can be done until nothing can; what is left waits for itself.
+    /// Takes away what waits for nothing, and what nothing waits for, as long as there is any; the rest is a circle.
     fn cycle(&mut self, at: &At, raws: &[raw::Before]) {
+        let waits = |n: usize, other: usize| raws[n].after.iter().any(|id| *id == raws[other].action);
         let mut left: Vec<usize> = (0..raws.len()).collect();
         loop {
-            let waits = |n: &usize| left.iter().any(|other| raws[*n].after.iter().any(|id| *id == raws[*other].action));
-            let stuck: Vec<usize> = left.iter().copied().filter(waits).collect();
-            if stuck.len() == left.len() {
+            let in_circle =
+                |n: &usize| left.iter().any(|other| waits(*n, *other)) && left.iter().any(|other| waits(*other, *n));
+            let still: Vec<usize> = left.iter().copied().filter(in_circle).collect();
+            if still.len() == left.len() {
                 break;
             }
-            left = stuck;
+            left = still;
         }
         if let Some(first) = left.first() {
             let names: Vec<String> = left.iter().map(|n| format!("{:?}", raws[*n].action)).collect();

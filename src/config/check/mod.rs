@@ -23,9 +23,12 @@ use crate::model::limits;
 pub struct Connectors {
     /// The names of all, `flow` and `echo` among them.
     pub names: &'static [&'static str],
-    /// The mistakes in a connector's settings: JSON pointer into them, what is wrong, what would be right.
-    pub check: fn(&str, &Value) -> Vec<(String, String, String)>,
+    /// The mistakes in a connector's settings.
+    pub check: fn(&str, &Value) -> Vec<SettingFault>,
 }
+
+/// A mistake in a connector's settings: JSON pointer into them, what is wrong, what would be right.
+pub type SettingFault = (String, String, String);
 
 /// The files of a configuration, each as far as it could be read.
 #[derive(Debug, Default)]
@@ -193,18 +196,22 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn report(&mut self, mistake: Mistake) {
-        self.found.push(mistake);
+        // A tree made to harm us has more mistakes than anybody reads; they are not kept, and never make it usable.
+        if self.found.len() < limits::CONFIG_MISTAKES_KEPT {
+            self.found.push(mistake);
+        }
     }
 
     /// Whether an id names something in one of the folders; if not, says so.
     fn refer(&mut self, kind: Kind, at: &At, id: &str) -> bool {
-        let known: Vec<&String> = match kind {
-            Kind::Trunk => self.tree.trunks.keys().collect(),
-            Kind::Agent => self.tree.agents.keys().collect(),
-            Kind::Action => self.tree.actions.keys().collect(),
-            Kind::Workflow => self.tree.workflows.keys().collect(),
+        let tree = self.tree;
+        let is_there = match kind {
+            Kind::Trunk => tree.trunks.contains_key(id),
+            Kind::Agent => tree.agents.contains_key(id),
+            Kind::Action => tree.actions.contains_key(id),
+            Kind::Workflow => tree.workflows.contains_key(id),
         };
-        if known.iter().any(|name| name.as_str() == id) {
+        if is_there {
             return true;
         }
         let (code, word, folder) = match kind {
@@ -213,9 +220,14 @@ impl Check<'_> {
             Kind::Action => (code::NO_ACTION, "action", "actions"),
             Kind::Workflow => (code::NO_WORKFLOW, "workflow", "workflows"),
         };
-        if !self.tree.broken.contains(&format!("{folder}/{id}")) {
-            let mistake = Mistake::error(code, at.clone(), format!("there is no {word} {id:?}"))
-                .near(id, known.into_iter().cloned().collect::<Vec<_>>());
+        if !tree.broken.contains(&format!("{folder}/{id}")) {
+            let known: Vec<String> = match kind {
+                Kind::Trunk => tree.trunks.keys().cloned().collect(),
+                Kind::Agent => tree.agents.keys().cloned().collect(),
+                Kind::Action => tree.actions.keys().cloned().collect(),
+                Kind::Workflow => tree.workflows.keys().cloned().collect(),
+            };
+            let mistake = Mistake::error(code, at.clone(), format!("there is no {word} {id:?}")).near(id, known);
             let mistake = if is_id(id) { mistake.hint(format!("write {folder}/{id}.toml")) } else { mistake };
             self.report(mistake);
         }
@@ -251,7 +263,7 @@ impl Check<'_> {
                     return SecretRef::Env(String::new());
                 }
                 (None, None) => {
-                    let mistake = Mistake::error(code::SECRET, at.on_key(), "it is not said where the credential is");
+                    let mistake = Mistake::error(code::SECRET, at.clone(), "it is not said where the credential is");
                     self.report(mistake.hint(HINT).absence());
                     return SecretRef::Env(String::new());
                 }
