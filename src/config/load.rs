@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::check::{self, At, Checked, Connectors, Mistake, Tree, is_id, plan_routes};
+use super::check::{self, At, Checked, Connectors, Mistake, Tree, is_id};
 use super::diagnostic::{Diagnostic, Diagnostics, code};
+use super::plan::plan_routes;
 use super::schema::{FileKind, validate};
 use super::source::{Source, move_addresses, without_controls};
 use super::{Config, secret};

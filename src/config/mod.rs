@@ -13,6 +13,8 @@ mod diagnostic;
 mod load;
 #[cfg_attr(not(feature = "shell"), allow(dead_code, reason = "as `check`"))]
 mod origin;
+#[cfg(feature = "shell")]
+mod plan;
 pub mod raw;
 #[cfg(feature = "shell")]
 mod render;

@@ -5,13 +5,14 @@
 
 mod agents;
 mod gateway;
+mod steps;
 mod verbs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-pub(super) use agents::plan_routes;
+pub(super) use gateway::RoutePart;
 
 use super::diagnostic::{Severity, code};
 use super::{Egress, raw};
@@ -146,7 +147,7 @@ pub(super) struct Checked {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub gateway: Option<super::Gateway>,
-    pub routes: Vec<gateway::RoutePart>,
+    pub routes: Vec<RoutePart>,
     pub trunks: BTreeMap<String, super::Trunk>,
     pub endpoints: Vec<super::Endpoint>,
     pub agents: BTreeMap<String, Agent>,
