@@ -19,7 +19,7 @@ pub struct Diagnostic {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// The bytes of the file it is about.
+    /// The bytes of the file it is about, on one line and not more than fit it.
     pub span: Range<usize>,
     /// What is wrong.
     pub message: String,

@@ -349,8 +349,8 @@ impl Reading<'_> {
             line,
             column,
             span,
-            message: without_controls(&mistake.message),
-            hint: hint.map(|hint| without_controls(&hint)),
+            message: short(&without_controls(&mistake.message)),
+            hint: hint.map(|hint| short(&without_controls(&hint))),
         }
     }
 
@@ -422,15 +422,27 @@ fn siblings(prompts: &Path, name: &str) -> Vec<String> {
     names
 }
 
+/// A sentence that fits a screen, whatever the file put into it.
+fn short(text: &str) -> String {
+    let end = text.floor_char_boundary(SENTENCE_LEN_MAX);
+    if end < text.len() { format!("{}…", &text[..end]) } else { text.to_owned() }
+}
+
 /// The known word that a written one was probably meant to be.
 fn near<'a, S: AsRef<str>>(written: &str, known: &'a [S]) -> Option<&'a str> {
+    // Likeness takes the product of both lengths; nobody mistypes a word as long as this.
+    let is_word = |one: &&str| one.len() <= limits::VAR_NAME_LEN_MAX;
     let likeness = |one: &str| strsim::jaro_winkler(written, one);
-    let best = known.iter().map(AsRef::as_ref).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    is_word(&written).then_some(())?;
+    let best = known.iter().map(AsRef::as_ref).filter(is_word).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= LIKE && best != written).then_some(best)
 }
 
 /// Jaro-Winkler likeness from which a word is suggested: `agnet` is 0.96 like `agent`, `menu` 0.6 like `say`.
 const LIKE: f64 = 0.85;
+
+/// Longest message or hint in bytes; the longest of ours, a list of all keys of an agent, has 250.
+const SENTENCE_LEN_MAX: usize = 500;
 
 const TOP_FILES: [&str; 3] = ["gateway.toml", "routes.toml", "webhooks.toml"];
 const FOLDERS: [&str; 4] = ["trunks", "agents", "actions", "workflows"];

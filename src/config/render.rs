@@ -103,16 +103,21 @@ impl SourceCode for OneLine<'_> {
     ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
         let at = span.offset();
         let (before, behind) = self.text.split_at_checked(at).ok_or(MietteError::OutOfBounds)?;
-        let begin = before.rfind('\n').map_or(0, |found| found + 1);
-        // Spans never go beyond their line.
-        let end = at + behind.find('\n').unwrap_or(behind.len());
+        let line_begin = before.rfind('\n').map_or(0, |found| found + 1);
+        // Spans never go beyond their line. Of a line without end, as a minified one, only the surroundings are shown.
+        let line_end = at + behind.find('\n').unwrap_or(behind.len());
+        let begin = line_begin.max(self.text.floor_char_boundary(at.saturating_sub(AROUND)));
+        let end = line_end.min(self.text.ceil_char_boundary((at + span.len() + AROUND).min(self.text.len())));
         let line = before.matches('\n').count();
         let text = &self.text.as_bytes()[begin..end];
         let place = SourceSpan::new(begin.into(), end - begin);
-        let column = before[begin..].chars().count();
+        let column = before[line_begin..].chars().count();
         Ok(Box::new(MietteSpanContents::new_named(self.name.to_owned(), text, place, line, column, 1)))
     }
 }
+
+/// Bytes of a line shown before and behind a mark.
+const AROUND: usize = 200;
 
 /// Columns of a report: what fits a terminal split in two.
 const WIDTH: usize = 110;

@@ -135,14 +135,17 @@ impl Source {
             }
             Some(first) => first.len_utf8(),
         };
-        at..at + end
+        self.first_line(at..at + end)
     }
 
     fn first_line(&self, span: Range<usize>) -> Range<usize> {
         let end = self.text[span.clone()].find('\n').map_or(span.end, |found| span.start + found);
-        span.start..end
+        span.start..self.text.floor_char_boundary(end.min(span.start + SPAN_LEN_MAX))
     }
 }
+
+/// Longest mark in bytes: what fits beside a line number.
+const SPAN_LEN_MAX: usize = 100;
 
 /// A text of the same length that can be shown on a terminal: control characters become question marks.
 pub(super) fn without_controls(text: &str) -> String {

@@ -320,6 +320,19 @@ fn a_value_cannot_lead_a_clip_out_of_its_folder() {
 }
 
 #[test]
+fn a_file_without_line_ends_does_not_flood_the_screen() {
+    let key = "a".repeat(100_000);
+    let text = format!(
+        "version = 1\ntitle = \"T\"\nstep = [{{ id = \"a\", {key} = {{ {key} = \"{key}\" }}, next = \"{key}\" }}]\n"
+    );
+
+    let found = tree().with("workflows/front.toml", &text).fails();
+
+    assert_eq!(codes(&found), ["RB1002", "RB1205"]);
+    assert!(found.human(false).len() < 8_000, "{} bytes", found.human(false).len());
+}
+
+#[test]
 fn the_revision_names_the_content() {
     let first = tree().load().unwrap().0.revision;
     let second = tree().load().unwrap().0.revision;
