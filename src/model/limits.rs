@@ -138,3 +138,26 @@ pub const AGENT_MALFORMED_MAX: u32 = 10;
 pub const AGENT_TRANSCRIPT_MAX: usize = 64 * 1024;
 /// Longest message of a vendor's error that is passed on; the rest is cut off.
 pub const AGENT_FAULT_MAX: usize = 512;
+/// Longest file of the configuration. A prompt of 16 KiB and a workflow of a hundred steps stay far below; a longer
+/// file is a mistake and is not read.
+pub const CONFIG_FILE_LEN_MAX: u64 = 1024 * 1024;
+/// Files in one configuration: several thousand agents and actions. More are a wrong folder, and none is read.
+pub const CONFIG_FILES_MAX: usize = 10_000;
+/// Mistakes reported in one pass; nobody reads more. The rest is counted.
+pub const CONFIG_MISTAKES_MAX: usize = 200;
+/// Mistakes of one kind of check kept for sorting before the first [`CONFIG_MISTAKES_MAX`] are reported; further ones are
+/// forgotten, so that a hostile tree cannot fill memory.
+pub const CONFIG_MISTAKES_KEPT: usize = 20_000;
+/// Bytes of all files of one configuration together: a hundred full prompts and ten thousand small files. Beyond it
+/// nothing more is read, and the configuration is refused.
+pub const CONFIG_LEN_MAX: usize = 64 * 1024 * 1024;
+/// Longest id of an object; vendors take tool names of 64 characters.
+pub const ID_LEN_MAX: usize = 64;
+/// Options of one menu. Callers forget the first when they hear the tenth.
+pub const MENU_OPTIONS_MAX: usize = 10;
+/// Steps of one workflow; more is a mistake in the file.
+pub const WORKFLOW_STEPS_MAX: usize = 200;
+/// Targets of one transfer, the first and those that follow.
+pub const TRANSFER_TARGETS_MAX: usize = 10;
+/// Longest credential in a file. Keys in PEM stay below 8 KiB; a longer file is something else and is refused.
+pub const SECRET_LEN_MAX: u64 = 16 * 1024;

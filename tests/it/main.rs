@@ -8,3 +8,4 @@ mod media_calls;
 mod media_support;
 mod agent_realtime;
 mod realtime_server;
+mod config_examples;

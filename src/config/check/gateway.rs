@@ -1,0 +1,400 @@
+//! `gateway.toml`, `routes.toml`, `trunks/` and `webhooks.toml`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{At, Check, Kind, Mistake, code, is_id};
+use crate::call::Cause;
+use crate::config::{
+    Called, Cidr, Destination, Egress, Endpoint, Gateway, Limits, Media, Origin, Outbound, Private, SipListeners,
+    Store, Trunk, raw,
+};
+use crate::model::Address;
+
+/// A route without its plan.
+#[derive(Debug)]
+pub(in crate::config) struct RoutePart {
+    pub called: Called,
+    pub trunk: Option<String>,
+    pub to: Destination,
+}
+
+/// Ports of one call: RTP and RTCP of the caller and of whoever is on the other side.
+const PORTS_PER_CALL: u32 = 4;
+
+/// Events that endpoints may ask for.
+const EVENTS: [&str; 1] = ["call.ended"];
+
+impl Check<'_> {
+    pub(super) fn gateway(&mut self) -> Option<Gateway> {
+        let file = self.tree.gateway.as_ref()?;
+        let at = At::file("gateway.toml");
+        let udp = self.sockets(&at.key("sip").key("udp"), &file.sip.udp);
+        let tcp = self.sockets(&at.key("sip").key("tcp"), &file.sip.tcp);
+        if file.sip.udp.is_empty() && file.sip.tcp.is_empty() {
+            self.report(
+                Mistake::error(code::EMPTY, at.key("sip"), "SIP is spoken nowhere")
+                    .hint(r#"write udp = ["192.0.2.1:5060"], with an address of this machine"#)
+                    .absence(),
+            );
+        }
+        let media = self.media(&at.key("media"), &file.media, file.limits.max_calls);
+        let allow = file.egress.allow.iter().enumerate();
+        let at_allow = at.key("egress").key("allow");
+        let allow = allow.filter_map(|(n, text)| self.origin(&at_allow.item(n), text)).collect();
+        let private = match file.egress.private {
+            raw::Private::Deny => Private::Deny,
+            raw::Private::Allow => Private::Allow,
+        };
+        let admin = file.admin.as_ref().and_then(|admin| self.socket(&at.key("admin").key("listen"), &admin.listen));
+        Some(Gateway {
+            sip: SipListeners { udp, tcp },
+            media,
+            store: Store { path: PathBuf::from(&file.store.path), data_dir: PathBuf::from(&file.store.data_dir) },
+            limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
+            egress: Egress { private, allow },
+            admin,
+            prompts: PathBuf::from(&file.prompts.dir),
+        })
+    }
+
+    fn sockets(&mut self, at: &At, texts: &[String]) -> Vec<SocketAddr> {
+        let mut sockets = Vec::new();
+        for (n, text) in texts.iter().enumerate() {
+            match self.socket(&at.item(n), text) {
+                // Port 0 takes any, so two of them are two.
+                Some(socket) if socket.port() != 0 && sockets.contains(&socket) => {
+                    self.report(Mistake::error(code::TWICE, at.item(n), "this address stands here twice"));
+                }
+                socket => sockets.extend(socket),
+            }
+        }
+        sockets
+    }
+
+    fn socket(&mut self, at: &At, text: &str) -> Option<SocketAddr> {
+        if text.is_empty() {
+            // Its absence was reported already.
+            return None;
+        }
+        let socket = text.parse().ok();
+        if socket.is_none() {
+            self.report(
+                Mistake::error(code::ADDRESS, at.clone(), "this is no address with a port")
+                    .hint("write it as 192.0.2.1:5060 or [2001:db8::1]:5060; names are not resolved"),
+            );
+        }
+        socket
+    }
+
+    fn media(&mut self, at: &At, media: &raw::Media, max_calls: u32) -> Media {
+        let address = media.address.parse::<IpAddr>();
+        match address {
+            Ok(address) if address.is_unspecified() => self.report(
+                Mistake::error(code::UNREACHABLE_ADDRESS, at.key("address"), "nobody can send audio to this address")
+                    .hint("write the address of this machine that callers reach, as 192.0.2.1"),
+            ),
+            Ok(address) if media.loopback_only && !address.is_loopback() => self.report(
+                Mistake::error(code::CONFLICT, at.key("address"), "this address is not on the loopback")
+                    .hint("write 127.0.0.1, or loopback_only = false"),
+            ),
+            Ok(_) => {}
+            Err(_) if media.address.is_empty() => {}
+            Err(_) => self.report(
+                Mistake::error(code::ADDRESS, at.key("address"), "this is no address").hint("write it as 192.0.2.1"),
+            ),
+        }
+        let ports = (u32::from(media.port_last) + 1).saturating_sub(u32::from(media.port_first));
+        let wanted = max_calls * PORTS_PER_CALL;
+        if media.port_first % 2 == 1 {
+            self.report(
+                // RFC 3550 §11: RTP on the even port, RTCP on the odd one above it.
+                Mistake::error(code::PORTS, at.key("port_first"), "the first RTP port must be even")
+                    .hint(format!("write {}", media.port_first + 1)),
+            );
+        } else if ports < wanted {
+            let fits = ports / PORTS_PER_CALL;
+            self.report(
+                Mistake::error(
+                    code::PORTS,
+                    at.key("port_last"),
+                    format!("{ports} ports are too few for {max_calls} calls of {PORTS_PER_CALL} ports each"),
+                )
+                .hint(match u16::try_from(u32::from(media.port_first) + wanted - 1) {
+                    Ok(last) => format!("write port_last = {last}, or max_calls = {fits} under [limits]"),
+                    Err(_) => format!("write max_calls = {fits} under [limits], or start at a lower port"),
+                }),
+            );
+        }
+        Media {
+            address: address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+            port_first: media.port_first,
+            port_last: media.port_last,
+            threads: usize::from(media.threads),
+            loopback_only: media.loopback_only,
+        }
+    }
+
+    /// The origin of a URL without variables, and with nothing behind the port.
+    fn origin(&mut self, at: &At, text: &str) -> Option<Origin> {
+        match Origin::of(text) {
+            Ok(origin) => {
+                let behind =
+                    text.find("://").and_then(|begin| text[begin + 3..].find('/').map(|found| begin + 3 + found));
+                if let Some(found) = behind.filter(|found| text[*found..] != *"/") {
+                    self.report(
+                        Mistake::error(code::URL, at.offset(found), "an origin ends with its port")
+                            .hint(format!("write {origin}")),
+                    );
+                }
+                Some(origin)
+            }
+            Err(fault) => {
+                self.report(
+                    Mistake::error(code::URL, at.offset(fault.at), fault.what).hint("write it as https://crm.example"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Checks a URL that we shall call: well-formed, and not refused by our own policy.
+    pub(super) fn url(&mut self, at: &At, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let origin = match Origin::of(text) {
+            Ok(origin) => origin,
+            Err(fault) => {
+                let hint = "write it as https://crm.example/v1/contacts?number={{caller.number}}";
+                return self.report(Mistake::error(code::URL, at.offset(fault.at), fault.what).hint(hint));
+            }
+        };
+        let refused = self
+            .egress
+            .as_ref()
+            .is_some_and(|policy| policy.private == Private::Deny && !policy.allow.contains(&origin));
+        if refused && is_private(&origin.host) {
+            self.report(
+                Mistake::error(code::EGRESS, at.clone(), format!("the egress policy refuses {origin}"))
+                    .hint(format!("add \"{origin}\" to allow under [egress] in gateway.toml")),
+            );
+        }
+    }
+
+    pub(super) fn trunks(&mut self) -> BTreeMap<String, Trunk> {
+        let mut trunks = BTreeMap::new();
+        let mut networks: BTreeMap<Cidr, String> = BTreeMap::new();
+        for (id, file) in &self.tree.trunks {
+            let at = At::file(format!("trunks/{id}.toml"));
+            let at_allowed = at.key("inbound").key("allowed_addresses");
+            let mut allowed = Vec::new();
+            for (n, text) in file.inbound.allowed_addresses.iter().enumerate() {
+                let at = at_allowed.item(n);
+                let network = match text.parse::<Cidr>() {
+                    Ok(network) => network,
+                    Err(hint) => {
+                        self.report(Mistake::error(code::ADDRESS, at, "this is no network").hint(hint));
+                        continue;
+                    }
+                };
+                if network.prefix == 0 {
+                    self.report(
+                        Mistake::warning(code::OPEN_TRUNK, at.clone(), "the whole world may call by this trunk")
+                            .hint("write the networks of the carrier; open trunks are found by scanners within hours"),
+                    );
+                }
+                if let Some(other) = networks.insert(network, id.clone()) {
+                    let whose = if other == *id { "this trunk".to_owned() } else { format!("trunk {other:?}") };
+                    self.report(
+                        Mistake::error(code::SAME_NETWORK, at, format!("{network} belongs to {whose} already"))
+                            .hint("a call must belong to one trunk; write narrower networks"),
+                    );
+                }
+                allowed.push(network);
+            }
+            let outbound = file.outbound.as_ref().map(|out| self.trunk_outbound(&at.key("outbound"), out));
+            let trunk = Trunk { id: id.clone(), title: file.title.clone(), allowed, outbound };
+            trunks.insert(id.clone(), trunk);
+        }
+        if self.tree.trunks.is_empty() && !self.tree.broken.iter().any(|name| name.starts_with("trunks/")) {
+            self.report(
+                Mistake::error(code::MISSING_FILE, At::file("trunks"), "there is no trunk, so nobody may call")
+                    .hint("write trunks/carrier.toml"),
+            );
+        }
+        trunks
+    }
+
+    fn trunk_outbound(&mut self, at: &At, out: &raw::Outbound) -> Outbound {
+        let is_uri = matches!(out.uri.parse::<Address>(), Ok(Address::Uri(_)));
+        if !out.uri.is_empty() && (!is_uri || out.uri.contains('@')) {
+            self.report(
+                Mistake::error(code::DIAL, at.key("uri"), "this is no SIP URI without a user")
+                    .hint("write it as sip:sbc.example:5060; the dialled number becomes the user"),
+            );
+        }
+        if let Some(number) = &out.caller_id
+            && !matches!(number.parse::<Address>(), Ok(Address::Number(_)))
+        {
+            let mistake = Mistake::error(code::DIAL, at.key("caller_id"), "this is no telephone number");
+            self.report(mistake.hint("write + and up to 15 digits"));
+        }
+        Outbound { uri: out.uri.clone(), caller_id: out.caller_id.clone() }
+    }
+
+    pub(super) fn routes(&mut self) -> Vec<RoutePart> {
+        let Some(file) = &self.tree.routes else { return Vec::new() };
+        let at_routes = At::file("routes.toml").key("route");
+        let mut parts: Vec<RoutePart> = Vec::new();
+        for (n, route) in file.route.iter().enumerate() {
+            let at = at_routes.item(n);
+            let called = self.called(&at.key("called"), &route.called);
+            if let Some(trunk) = &route.trunk {
+                self.refer(Kind::Trunk, &at.key("trunk"), trunk);
+            }
+            let to = self.destination(&at, route);
+            let above = parts.iter().position(|earlier| {
+                earlier.called.covers(&called) && (earlier.trunk.is_none() || earlier.trunk == route.trunk)
+            });
+            if let Some(above) = above.filter(|_| !route.called.is_empty()) {
+                self.report(
+                    Mistake::error(
+                        code::UNREACHABLE_ROUTE,
+                        at.key("called"),
+                        format!("no call gets here: route {} above takes them all", above + 1),
+                    )
+                    .hint("the first route that fits decides; move this one up"),
+                );
+            }
+            parts.push(RoutePart { called, trunk: route.trunk.clone(), to });
+        }
+        let last = parts.last().filter(|last| last.called != Called::Any || last.trunk.is_some());
+        if last.is_some() {
+            self.report(
+                Mistake::error(
+                    code::NO_DEFAULT_ROUTE,
+                    at_routes.item(parts.len() - 1).key("called"),
+                    "the last route must be for every number of every trunk",
+                )
+                .hint("add [[route]] with called = \"*\" and reject = \"not_found\""),
+            );
+        }
+        parts
+    }
+
+    fn called(&mut self, at: &At, text: &str) -> Called {
+        let (plain, is_prefix) = match text.strip_suffix('*') {
+            // `*31` is a number; a lone star at the end is the pattern.
+            Some(prefix) => (prefix, true),
+            None => (text, false),
+        };
+        let odd = plain.find(|c: char| !(c.is_ascii_alphanumeric() || "+-_.!~*'()&=$,;?/%#".contains(c)));
+        if let Some(found) = odd {
+            self.report(
+                Mistake::error(code::PATTERN, at.offset(found), "this is no called number")
+                    .hint("write it as the trunk sends it, as +442079460000, or its beginning and `*`"),
+            );
+        }
+        match (plain, is_prefix) {
+            ("", true) => Called::Any,
+            (prefix, true) => Called::Prefix(prefix.to_owned()),
+            (number, false) => Called::Exactly(number.to_owned()),
+        }
+    }
+
+    fn destination(&mut self, at: &At, route: &raw::Route) -> Destination {
+        if let (Some(_), None) = (route.retry_after_s, route.reject) {
+            let mistake =
+                Mistake::error(code::CONFLICT, at.key("retry_after_s").on_key(), "this goes with `reject` only");
+            self.report(mistake.absence());
+        }
+        match (&route.agent, route.reject) {
+            (Some(agent), None) => {
+                self.refer(Kind::Agent, &at.key("agent"), agent);
+                Destination::Agent(agent.clone())
+            }
+            (None, Some(reject)) => {
+                let cause = match reject {
+                    raw::Reject::Busy => Cause::Busy,
+                    raw::Reject::NotFound => Cause::NotFound,
+                    raw::Reject::Unavailable => Cause::Unavailable,
+                    raw::Reject::Declined => Cause::Declined,
+                    raw::Reject::Overload => Cause::Overload,
+                };
+                Destination::Refuse { status: cause.status(), retry_after_s: route.retry_after_s }
+            }
+            (agent, _) => {
+                let (message, absent) = match agent {
+                    Some(_) => ("a route leads to an agent or is rejected, not both", false),
+                    None => ("this route leads nowhere", true),
+                };
+                let mistake = Mistake::error(code::EXACTLY_ONE, at.clone(), message)
+                    .hint(r#"write agent = "id", or reject = "not_found""#);
+                self.report(Mistake { is_absence: absent, ..mistake });
+                Destination::Refuse { status: Cause::NotFound.status(), retry_after_s: None }
+            }
+        }
+    }
+
+    pub(super) fn endpoints(&mut self) -> Vec<Endpoint> {
+        let Some(file) = &self.tree.webhooks else { return Vec::new() };
+        let at_list = At::file("webhooks.toml").key("endpoint");
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for (n, raw) in file.endpoint.iter().enumerate() {
+            let at = at_list.item(n);
+            if !raw.id.is_empty() && !is_id(&raw.id) {
+                let mistake = Mistake::error(code::BAD_ID, at.key("id"), format!("{:?} is no id", raw.id));
+                self.report(mistake.hint("write small letters, digits, `-` and `_`"));
+            } else if !raw.id.is_empty() && endpoints.iter().any(|earlier| earlier.id == raw.id) {
+                self.report(Mistake::error(
+                    code::TWICE,
+                    at.key("id"),
+                    format!("there is an endpoint {:?} already", raw.id),
+                ));
+            }
+            if raw.url.contains("{{") {
+                self.report(Mistake::error(code::URL, at.key("url"), "the URL of an endpoint holds no variables"));
+            } else {
+                self.url(&at.key("url"), &raw.url);
+            }
+            for (m, event) in raw.events.iter().enumerate() {
+                if !EVENTS.contains(&event.as_str()) {
+                    self.report(
+                        Mistake::error(
+                            code::UNKNOWN_WORD,
+                            at.key("events").item(m),
+                            format!("there is no event {event:?}"),
+                        )
+                        .near(event, EVENTS)
+                        .hint(format!("one of: {}", EVENTS.join(", "))),
+                    );
+                }
+            }
+            let secret = self.secret(&at.key("secret"), &raw.secret);
+            endpoints.push(Endpoint {
+                id: raw.id.clone(),
+                url: raw.url.clone(),
+                events: raw.events.clone(),
+                secret,
+                timeout: Duration::from_millis(raw.timeout_ms),
+                enabled: raw.enabled,
+            });
+        }
+        endpoints
+    }
+}
+
+/// Whether a host as written is on this machine or in a private network. Names are judged when they are resolved.
+fn is_private(host: &str) -> bool {
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(v4)) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        // RFC 4193 §3.1 and RFC 4291 §2.5.6.
+        Ok(IpAddr::V6(v6)) => {
+            v6.is_loopback() || v6.is_unspecified() || v6.segments()[0] & 0xfe00 == 0xfc00 || v6.is_unicast_link_local()
+        }
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
