@@ -11,8 +11,6 @@ mod deliveries;
 mod event;
 mod jobs;
 mod record;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
