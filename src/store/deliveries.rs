@@ -70,10 +70,16 @@ impl Store {
     ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         let failed = database("claim deliveries");
         let sql = "UPDATE deliveries SET lease_ms = ?1, fence = fence + 1, attempts = attempts + 1
-                   WHERE seq IN (SELECT seq FROM deliveries
-                                 WHERE endpoint = ?2 AND state = 'pending' AND due_ms <= ?3
-                                       AND (lease_ms IS NULL OR lease_ms <= ?3)
-                                 ORDER BY due_ms, seq LIMIT ?4)
+                   WHERE seq IN (SELECT seq FROM (
+                                     SELECT seq, lease_ms AS at FROM deliveries
+                                     WHERE endpoint = ?2 AND state = 'pending' AND lease_ms IS NOT NULL
+                                           AND lease_ms <= ?3
+                                     UNION ALL
+                                     SELECT * FROM (SELECT seq, due_ms AS at FROM deliveries
+                                                    WHERE endpoint = ?2 AND state = 'pending' AND lease_ms IS NULL
+                                                          AND due_ms <= ?3
+                                                    ORDER BY due_ms LIMIT ?4))
+                                 ORDER BY at, seq LIMIT ?4)
                    RETURNING seq, fence, event, endpoint, attempts,
                              (SELECT body FROM events WHERE id = event) AS body,
                              (SELECT created_ms FROM events WHERE id = event) AS created_ms";
@@ -96,8 +102,13 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn next_delivery(&self, endpoint: &str) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT min(max(due_ms, coalesce(lease_ms, 0))) FROM deliveries
-                   WHERE endpoint = ? AND state = 'pending'";
+        // Two looks at an index each, whatever waits: what nobody holds, and what somebody may lose.
+        let sql = "SELECT min(at) FROM (
+                       SELECT min(due_ms) AS at FROM deliveries
+                       WHERE endpoint = ?1 AND state = 'pending' AND lease_ms IS NULL
+                       UNION ALL
+                       SELECT min(lease_ms) FROM deliveries
+                       WHERE endpoint = ?1 AND state = 'pending' AND lease_ms IS NOT NULL)";
         sqlx::query_scalar(sql)
             .bind(endpoint)
             .fetch_one(&self.readers)

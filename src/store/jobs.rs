@@ -142,9 +142,15 @@ impl Store {
         let failed = database("claim a job");
         let sql = "UPDATE jobs SET lost = lost + (lease_ms IS NOT NULL), lease_ms = ?1, fence = fence + 1,
                           began_ms = coalesce(began_ms, ?2)
-                   WHERE seq = (SELECT seq FROM jobs WHERE state = 'pending' AND due_ms <= ?2
-                                       AND (lease_ms IS NULL OR lease_ms <= ?2)
-                                ORDER BY due_ms, seq LIMIT 1)
+                   WHERE seq = (SELECT seq FROM (
+                                    SELECT * FROM (SELECT seq, lease_ms AS at FROM jobs
+                                                   WHERE state = 'pending' AND lease_ms IS NOT NULL AND lease_ms <= ?2
+                                                   ORDER BY lease_ms LIMIT 1)
+                                    UNION ALL
+                                    SELECT * FROM (SELECT seq, due_ms AS at FROM jobs
+                                                   WHERE state = 'pending' AND lease_ms IS NULL AND due_ms <= ?2
+                                                   ORDER BY due_ms LIMIT 1))
+                                ORDER BY at, seq LIMIT 1)
                    RETURNING seq, fence, call, steps, vars, lost";
         let mut connection = self.quick().await?;
         let row = sqlx::query(sql)
@@ -172,7 +178,10 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn next_job(&self) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT min(max(due_ms, coalesce(lease_ms, 0))) FROM jobs WHERE state = 'pending'";
+        let sql = "SELECT min(at) FROM (
+                       SELECT min(due_ms) AS at FROM jobs WHERE state = 'pending' AND lease_ms IS NULL
+                       UNION ALL
+                       SELECT min(lease_ms) FROM jobs WHERE state = 'pending' AND lease_ms IS NOT NULL)";
         sqlx::query_scalar(sql).fetch_one(&self.readers).await.map_err(database("look for the next job"))
     }
 

@@ -123,8 +123,10 @@ impl Lane {
         let now = (self.now_unix_ms)();
         let closes = verdict == Verdict::Closed;
         match self.report(&claim, verdict, now).await {
-            // Somebody else has it now, and reports on it.
-            Ok(false) => warn!(endpoint = self.endpoint.id, event = claim.event, "a delivery outlived its lease"),
+            // Replayed, closed, or taken by somebody else meanwhile: the row says what counts.
+            Ok(false) => {
+                warn!(endpoint = self.endpoint.id, event = claim.event, "a delivery is no longer ours to report")
+            }
             Ok(true) => {}
             Err(error) => error!(endpoint = self.endpoint.id, event = claim.event, %error, "cannot report a delivery"),
         }

@@ -3,6 +3,7 @@
 mod outside;
 mod services_http;
 mod store_calls;
+mod store_crash;
 mod store_deliveries;
 mod webhook_delivery;
 mod workflow_jobs;

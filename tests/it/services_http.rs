@@ -283,7 +283,15 @@ async fn nobody_there_is_unreachable() {
 
     let reply = ask(&http(), &get(&format!("http://127.0.0.1:{port}/"))).await;
     let no_name = ask(&http(), &get("http://no-such-host.invalid/")).await;
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", plain.local_addr().unwrap());
+    let speak_http = async {
+        let (mut stream, _) = plain.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    };
+    let (no_tls, ()) = tokio::join!(async { ask(&http(), &get(&url)).await }, speak_http);
 
     assert_eq!(reply, HttpReply::Failed(HttpFailure::Unreachable));
     assert_eq!(no_name, HttpReply::Failed(HttpFailure::Unreachable));
+    assert_eq!(no_tls, HttpReply::Failed(HttpFailure::Unreachable));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringback::model::Secret;
+use ringback::model::{Secret, limits};
 use ringback::store::{DeliveryRecord, DeliveryState, NewEvent, Store};
 use ringback::webhook::{Endpoint, Schedule, Webhooks};
 use standardwebhooks::Webhook;
@@ -103,7 +103,7 @@ async fn a_receiver_that_hangs_does_not_delay_another() {
         verify(&healthy.next().await, SECRET).unwrap();
     }
     let mut hanging = hanging;
-    for _ in 0..ringback::model::limits::DELIVERIES_AT_ONCE_MAX {
+    for _ in 0..limits::DELIVERIES_AT_ONCE_MAX {
         hanging.next().await;
     }
     assert!(hanging.rest().is_empty(), "more deliveries at once than allowed");
@@ -233,6 +233,39 @@ async fn a_receiver_that_never_answers_is_a_timeout() {
     let rows = settled(&store, 1).await;
     assert_eq!((rows[0].state, rows[0].last.as_deref()), (DeliveryState::Dead, Some("timeout")));
     assert_eq!(rows[0].attempts, 2);
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_all_the_time_gets_one_at_a_time_until_it_is_back() {
+    let disk = Disk::new();
+    let store = disk.open().await;
+    let failures = limits::DELIVERY_FAILURES_IN_A_ROW_MAX;
+    let script = std::iter::repeat_n(Answer::Status(500), failures).chain([Answer::Hold]);
+    let mut receiver = Receiver::start(script).await;
+    let webhooks = start(&store, vec![endpoint("crm", &receiver)], &at_once(1));
+    for number in 0..failures as u128 {
+        end_call(&store, &webhooks, number).await;
+        settled(&store, number).await;
+    }
+    receiver.rest();
+
+    for number in 100..110 {
+        end_call(&store, &webhooks, number).await;
+    }
+    receiver.next().await;
+    let claimed = || async {
+        let mut attempts = 0;
+        for number in 100..110 {
+            attempts += store.deliveries(record(number).id).await.unwrap()[0].attempts;
+        }
+        attempts
+    };
+
+    assert_eq!((claimed().await, receiver.rest().len()), (1, 0));
+    receiver.let_go();
+    for number in 100..110 {
+        assert_eq!(settled(&store, number).await[0].state, DeliveryState::Delivered);
+    }
 }
 
 #[tokio::test]

@@ -44,7 +44,8 @@ CREATE TABLE deliveries (
     last      TEXT,
     UNIQUE (event, endpoint)
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (endpoint, due_ms) WHERE state = 'pending';
+CREATE INDEX deliveries_due ON deliveries (endpoint, due_ms) WHERE state = 'pending' AND lease_ms IS NULL;
+CREATE INDEX deliveries_held ON deliveries (endpoint, lease_ms) WHERE state = 'pending' AND lease_ms IS NOT NULL;
 
 -- Endpoints that asked not to be called again. `digest` is of the address that did.
 CREATE TABLE closed_endpoints (
@@ -74,7 +75,8 @@ CREATE TABLE jobs (
     result    TEXT,
     UNIQUE (call, workflow)
 ) STRICT;
-CREATE INDEX jobs_due ON jobs (due_ms) WHERE state = 'pending';
+CREATE INDEX jobs_due ON jobs (due_ms) WHERE state = 'pending' AND lease_ms IS NULL;
+CREATE INDEX jobs_held ON jobs (lease_ms) WHERE state = 'pending' AND lease_ms IS NOT NULL;
 
 -- What each job has done, one row for every step it came to, in order.
 CREATE TABLE job_steps (
