@@ -142,6 +142,31 @@ async fn what_cannot_be_opened_says_why() {
 }
 
 #[tokio::test]
+async fn an_end_that_fails_half_way_is_not_written_at_all() {
+    let disk = Disk::new();
+    let store = disk.open().await;
+    let record = record(1);
+    let event = [NewEvent::call_ended(&record, now(), vec!["crm".to_owned()])];
+    let job = [NewJob::new(&record, &workflow("note"))];
+    store.begin_call(&open_call(1)).await.unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(disk.path());
+    let other = sqlx::SqlitePool::connect_with(options).await.unwrap();
+
+    // Record and event can be written, the job cannot.
+    sqlx::query("ALTER TABLE jobs RENAME TO away").execute(&other).await.unwrap();
+    let error = store.finish_call(&record, &event, &job, now()).await.unwrap_err();
+    let left = (store.call(record.id).await.unwrap(), store.deliveries(record.id).await.unwrap().len());
+    sqlx::query("ALTER TABLE away RENAME TO jobs").execute(&other).await.unwrap();
+    let again = store.finish_call(&record, &event, &job, now()).await.unwrap();
+
+    assert!(error.to_string().contains("write the end of a call"), "{error}");
+    assert!(!error.to_string().contains("+44"), "{error}");
+    assert_eq!(left, (None, 0));
+    assert!(again);
+    assert_eq!(store.jobs(record.id).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_closed_store_refuses_and_nothing_is_lost() {
     let disk = Disk::new();
     let store = disk.open().await;
