@@ -161,3 +161,25 @@ pub const WORKFLOW_STEPS_MAX: usize = 200;
 pub const TRANSFER_TARGETS_MAX: usize = 10;
 /// Longest credential in a file. Keys in PEM stay below 8 KiB; a longer file is something else and is refused.
 pub const SECRET_LEN_MAX: u64 = 16 * 1024;
+/// Longest exchange with a web service, whatever its action says. Nobody waits longer, and after a call a request that
+/// takes longer is broken: it fails as a timeout.
+pub const HTTP_TIMEOUT_MAX: Duration = Duration::from_secs(120);
+/// Connections kept open to one web service while nothing is asked. More are closed after their answer.
+pub const HTTP_IDLE_CONNECTIONS_MAX: usize = 16;
+
+/// Largest event body. Standard Webhooks asks senders to stay below 20 kB; a larger record leaves out its transcript,
+/// then its runs, then its context, and says so.
+pub const EVENT_BODY_MAX: usize = 20_000;
+/// Answer of a webhook receiver that we read. It means nothing to us; reading a little lets a connection be reused.
+pub const RECEIVER_ANSWER_MAX: usize = 4 * 1024;
+/// Deliveries to one endpoint at once. More wait in the store.
+pub const DELIVERIES_AT_ONCE_MAX: usize = 4;
+/// Failures in a row after which an endpoint gets one delivery at a time, until one succeeds.
+pub const DELIVERY_FAILURES_IN_A_ROW_MAX: usize = 5;
+/// Longest pause that a receiver's Retry-After may ask for; a longer one is cut to this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// After-call workflows running at once. More wait in the store.
+pub const JOBS_AT_ONCE_MAX: usize = 8;
+/// Tries of one step after a call, when trying again is safe. The last failure is the step's outcome.
+pub const STEP_TRIES_MAX: u32 = 4;
