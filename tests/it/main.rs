@@ -1,1 +1,6 @@
 //! The one integration-test binary: real sockets, real peers, and the ladders.
+
+mod architecture;
+mod demo_verdict;
+mod licences;
+mod source;
