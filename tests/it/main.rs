@@ -2,5 +2,6 @@
 
 mod architecture;
 mod demo_verdict;
+mod ladders;
 mod licences;
 mod source;
