@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Frame;
 
-/// The vendor's name for one utterance of its agent (OpenAI: `item_id`).
+/// The vendor's name for one utterance of its agent.
 pub type ItemId = Arc<str>;
 
 /// From the agent's socket to the worker: audio, and where it belongs.

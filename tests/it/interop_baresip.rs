@@ -1,0 +1,183 @@
+//! baresip on the other end: a softphone nobody here wrote. Its own recording says what was heard.
+
+#![allow(clippy::disallowed_methods, reason = "real peers are waited for by the real clock")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::caller::tone_in;
+use crate::interop_sipp::Sipp;
+use crate::rig::{
+    CALLER, GOODBYE, GREETING, Gateway, MENU, MESSAGE, MUSIC, Program, Rig, free_port, shared, write_tone,
+};
+
+/// A softphone, remote-controlled.
+struct Baresip {
+    folder: TempDir,
+    control: TcpStream,
+    buffer: Vec<u8>,
+    _program: Program,
+}
+
+impl Baresip {
+    fn start() -> Baresip {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().display();
+        let (sip, control) = (free_port(), free_port());
+        // Its call ends when its microphone's file does.
+        write_tone(&folder.path().join("mouth.wav"), CALLER, 60_000, 8000);
+        let config = format!(
+            "poll_method epoll\nsip_listen {sip}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
+             audio_source aufile,{dir}/mouth.wav\naudio_player aubridge,ear\nausrc_srate 8000\nauplay_srate 8000\n\
+             ausrc_channels 1\nauplay_channels 1\nrtp_ports {}\nsnd_path {dir}\nctrl_tcp_listen {control}\n\
+             module g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule_tmp account.so\n\
+             module_app menu.so\nmodule_app ctrl_tcp.so\n",
+            rtp_ports()
+        );
+        fs::write(folder.path().join("config"), config).unwrap();
+        fs::write(folder.path().join("accounts"), format!("<sip:ada@{sip}>;regint=0;audio_codecs=PCMU/8000/1\n"))
+            .unwrap();
+        fs::write(folder.path().join("contacts"), "").unwrap();
+        let mut command = Command::new("baresip");
+        command.arg("-f").arg(folder.path());
+        // Its lines are held back in a pipe unless somebody asks for them at once.
+        let mut command = unbuffered(command);
+        command.current_dir(folder.path());
+        let mut program = Program::start(command);
+        program.says("baresip is ready", Duration::from_secs(20));
+        let control = TcpStream::connect(control).expect("baresip takes orders");
+        Baresip { folder, control, buffer: Vec::new(), _program: program }
+    }
+
+    fn order(&mut self, command: &str, parameters: &str) {
+        let message = json!({"command": command, "params": parameters}).to_string();
+        // A netstring: length, colon, text, comma.
+        write!(self.control, "{}:{message},", message.len()).unwrap();
+    }
+
+    /// Waits for an event of this type; others are passed over.
+    fn event(&mut self, kind: &str, within: Duration) -> Value {
+        let until = Instant::now() + within;
+        loop {
+            while let Some(message) = self.take_message() {
+                if message["type"] == kind {
+                    return message;
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "baresip did not say {kind} within {within:?}");
+            self.control.set_read_timeout(Some(left)).unwrap();
+            let mut chunk = [0; 4096];
+            let length = self.control.read(&mut chunk).unwrap_or_else(|error| panic!("no {kind}: {error}"));
+            assert!(length > 0, "baresip is gone");
+            self.buffer.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    fn take_message(&mut self) -> Option<Value> {
+        let colon = self.buffer.iter().position(|octet| *octet == b':')?;
+        let length: usize = std::str::from_utf8(&self.buffer[..colon]).unwrap().parse().unwrap();
+        let end = colon + 1 + length;
+        if self.buffer.len() <= end {
+            return None;
+        }
+        let message = serde_json::from_slice(&self.buffer[colon + 1..end]).unwrap();
+        self.buffer.drain(..=end);
+        Some(message)
+    }
+
+    /// What it heard, when its call is over.
+    fn recording(&self) -> Vec<i16> {
+        let mut files = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let heard =
+            files.find(|path| path.to_string_lossy().ends_with("-dec.wav")).expect("baresip records what it hears");
+        hound::WavReader::open(heard).unwrap().samples::<i16>().map(Result::unwrap).collect()
+    }
+}
+
+fn unbuffered(command: Command) -> Command {
+    let mut wrapped = Command::new("stdbuf");
+    wrapped.arg("-oL").arg(command.get_program()).args(command.get_args());
+    wrapped
+}
+
+fn rtp_ports() -> String {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let low = 15_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 9 * 100;
+    format!("{low}-{}", low + 98)
+}
+
+#[test]
+fn interop_baresip_hears_the_greeting_and_chooses_by_key() {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    let gateway = Gateway::start(&rig);
+    let mut phone = Baresip::start();
+
+    phone.order("dial", &format!("sip:100@{}", gateway.udp));
+    phone.event("CALL_ESTABLISHED", secs(10));
+    // The order status is asked for when the key was understood, and the call is hung up by us in the end.
+    phone.order("sndcode", "1");
+    rig.mock.next("orders", secs(10)).expect("the key was heard");
+    phone.event("CALL_CLOSED", secs(20));
+
+    let heard = phone.recording();
+    let greeting = tone_in(&heard, GREETING, 8000).expect("greeting");
+    let said = tone_in(&heard, MESSAGE, 8000).expect("the order's state");
+    let goodbye = tone_in(&heard, GOODBYE, 8000).expect("goodbye");
+    assert!(greeting.0 < 300, "the greeting begins at once: {greeting:?}");
+    assert!(greeting.0 < said.0 && said.1 <= goodbye.0 + 40, "{greeting:?} {said:?} {goodbye:?}");
+    assert!(goodbye.1 - goodbye.0 >= 400, "heard to its end: {goodbye:?}");
+    assert_eq!(rig.mock.event().json()["data"]["endedBy"], "agent");
+}
+
+#[test]
+fn interop_baresip_hears_the_whole_menu_when_it_waits() {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    let gateway = Gateway::start(&rig);
+    let mut phone = Baresip::start();
+
+    phone.order("dial", &format!("sip:100@{}", gateway.udp));
+    phone.event("CALL_CLOSED", secs(30));
+
+    let heard = phone.recording();
+    let (greeting, menu) = (tone_in(&heard, GREETING, 8000).unwrap(), tone_in(&heard, MENU, 8000).unwrap());
+    assert!(greeting.1.abs_diff(greeting.0 + 1000) < 120, "a second of greeting: {greeting:?}");
+    assert!(menu.0.abs_diff(greeting.1) < 200, "{greeting:?} {menu:?}");
+    assert!(tone_in(&heard, GOODBYE, 8000).is_some(), "two menus without an answer end in a goodbye");
+}
+
+#[test]
+fn interop_baresip_hears_music_until_the_colleague_answers() {
+    let _machine = shared();
+    let target = free_port();
+    let rig = Rig::new(&[target]);
+    let gateway = Gateway::start(&rig);
+    let colleague = Sipp::target("uas_slow.xml", target);
+    let mut phone = Baresip::start();
+
+    phone.order("dial", &format!("sip:201@{}", gateway.udp));
+    phone.event("CALL_ESTABLISHED", secs(10));
+    colleague.succeeds(secs(20));
+    phone.event("CALL_CLOSED", secs(10));
+
+    let heard = phone.recording();
+    let (message, music) = (tone_in(&heard, MESSAGE, 8000).unwrap(), tone_in(&heard, MUSIC, 8000).unwrap());
+    assert!(music.0.abs_diff(message.1) < 200, "music follows the message without a hole: {message:?} {music:?}");
+    assert!(music.1 - music.0 >= 500, "music until somebody answers: {music:?}");
+    let event = rig.mock.event().json();
+    assert_eq!(event["data"]["status"], "TRANSFERRED");
+    assert_eq!(event["data"]["endedBy"], "callee");
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
