@@ -115,6 +115,10 @@ pub enum AgentEvent {
         /// For an operator; holds no secret and nothing personal.
         detail: String,
     },
+    /// The agent says something, or is about to.
+    Speaking,
+    /// Everything the agent had to say went out to the caller, or was dropped.
+    Quiet,
     /// The caller began to speak.
     SpeechStarted,
     /// The caller paused; the agent's turn.

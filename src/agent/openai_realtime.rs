@@ -228,6 +228,11 @@ impl Words for OpenAiRealtime {
         message
     }
 
+    fn is_speaking(&self) -> bool {
+        let about_to = self.active.is_some() || self.asked.is_some() || !self.wants.is_empty();
+        self.phase == Phase::Talking && (about_to || self.utterances.iter().any(|it| !it.is_heard))
+    }
+
     fn tally(&self) -> Tally {
         self.tally
     }

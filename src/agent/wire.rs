@@ -81,6 +81,8 @@ struct Driver<W> {
     to_hush: VecDeque<Mouth>,
     is_heard_open: bool,
     is_ready: bool,
+    /// What the call was last told of the agent's voice.
+    is_speaking: bool,
     end: Option<End>,
     frames_sent: u64,
     frames_dropped: u64,
@@ -114,6 +116,7 @@ impl<W: Words> Driver<W> {
             to_hush: VecDeque::new(),
             is_heard_open: true,
             is_ready: false,
+            is_speaking: false,
             end: None,
             frames_sent: 0,
             frames_dropped: 0,
@@ -300,6 +303,11 @@ impl<W: Words> Driver<W> {
                 Act::Fail(kind, detail) => self.end = Some(End::Failed(kind, detail)),
                 Act::Leave(reason) => self.end = Some(self.gone(reason)),
             }
+        }
+        let is_speaking = self.words.is_speaking();
+        if is_speaking != self.is_speaking {
+            self.is_speaking = is_speaking;
+            self.to_tell.push_back(if is_speaking { AgentEvent::Speaking } else { AgentEvent::Quiet });
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) trait Words {
     fn ear(&self) -> Ear;
     /// The message that carries one frame.
     fn append(&self, frame: &Frame) -> String;
+    /// Whether the agent says something, or is about to.
+    fn is_speaking(&self) -> bool;
     /// What was counted so far.
     fn tally(&self) -> Tally;
 }

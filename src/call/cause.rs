@@ -18,6 +18,8 @@ pub enum Cause {
     NoAnswer,
     /// Refused by a person or a policy.
     Declined,
+    /// Somebody we take no calls from.
+    Forbidden,
     /// No such number.
     NotFound,
     /// Known, and not reachable now.
@@ -75,12 +77,13 @@ const fn row(cause: Cause, status: u16, q850: u8, label: &'static str, blame: Bl
 }
 
 // In the order of the enum, which a test holds it to.
-const TABLE: [Row; 17] = [
+const TABLE: [Row; 18] = [
     row(Cause::Normal, 200, 16, "normal", Blame::Caller),
     row(Cause::Canceled, 487, 16, "canceled", Blame::Caller),
     row(Cause::Busy, 486, 17, "busy", Blame::Callee),
     row(Cause::NoAnswer, 480, 19, "no_answer", Blame::Callee),
     row(Cause::Declined, 603, 21, "declined", Blame::Callee),
+    row(Cause::Forbidden, 403, 21, "forbidden", Blame::Caller),
     row(Cause::NotFound, 404, 1, "not_found", Blame::Caller),
     row(Cause::Unavailable, 480, 20, "unavailable", Blame::Callee),
     row(Cause::ServerFailure, 500, 41, "server_failure", Blame::Carrier),
@@ -130,7 +133,8 @@ impl Cause {
             480 => Cause::NoAnswer,
             408 => Cause::Timeout,
             404 | 410 | 484 | 485 | 604 => Cause::NotFound,
-            401 | 403 | 407 | 603 | 607 | 608 => Cause::Declined,
+            403 => Cause::Forbidden,
+            401 | 407 | 603 | 607 | 608 => Cause::Declined,
             487 => Cause::Canceled,
             415 | 488 | 606 => Cause::NoMedia,
             503 => Cause::Overload,
@@ -152,7 +156,7 @@ impl Cause {
         match self {
             Cause::Busy => Failure::Busy,
             Cause::NoAnswer | Cause::Unavailable | Cause::Canceled | Cause::TooLong => Failure::NoAnswer,
-            Cause::Declined => Failure::Declined,
+            Cause::Declined | Cause::Forbidden => Failure::Declined,
             Cause::NotFound => Failure::InvalidNumber,
             Cause::NoMedia => Failure::MediaError,
             Cause::Normal

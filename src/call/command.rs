@@ -111,6 +111,8 @@ pub enum Told {
         id: String,
         /// JSON.
         output: Pii<String>,
+        /// Whether it shall say something to it; not when it has just said good-bye.
+        respond: bool,
     },
     /// Say this now.
     Say(Pii<String>),

@@ -13,8 +13,6 @@ mod moving;
 mod outcome;
 mod runs;
 mod talk;
-#[cfg(test)]
-mod tests;
 mod timers;
 mod wiring;
 

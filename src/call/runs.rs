@@ -246,7 +246,11 @@ impl Call {
         };
         match refusal {
             Err(output) => {
-                out.push(Command::TellAgent { leg, what: Told::Result { id: asked.id, output: Pii::new(output) } });
+                let respond = self.closing == Closing::No;
+                out.push(Command::TellAgent {
+                    leg,
+                    what: Told::Result { id: asked.id, output: Pii::new(output), respond },
+                });
             }
             Ok((action, arguments)) => {
                 for (name, value) in arguments.as_object().into_iter().flatten() {
@@ -269,7 +273,8 @@ impl Call {
             output.truncate(output.floor_char_boundary(limits::TOOL_RESULT_MAX));
             output.push_str(" … (cut off)");
         }
-        out.push(Command::TellAgent { leg, what: Told::Result { id: tool_call, output: Pii::new(output) } });
+        let respond = self.closing == Closing::No;
+        out.push(Command::TellAgent { leg, what: Told::Result { id: tool_call, output: Pii::new(output), respond } });
     }
 
     /// The run whose playing the caller hears.

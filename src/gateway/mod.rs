@@ -1,1 +1,25 @@
 //! The shell around the calls: wires the rooms together and decides nothing.
+//!
+//! SIP events, media notices, agents' words and answers from outside become posts in a call's mailbox; the call's own
+//! task lets the heart handle them and carries out what it says, one arm per command. `translate` is the only file that
+//! speaks both SIP's language and the call's. Start at [`Gateway::start`], then `live.rs`, the life of one call.
+
+mod admin;
+mod admission;
+mod agents;
+mod clips;
+mod clock;
+mod ears;
+mod finish;
+mod house;
+mod journals;
+mod live;
+mod mailbox;
+mod registry;
+mod start;
+mod switchboard;
+mod translate;
+
+pub use clock::unix_ms;
+pub use house::Watched;
+pub use start::{Gateway, Options, StartError};

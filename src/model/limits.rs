@@ -7,8 +7,10 @@ pub const ADDRESS_LEN_MAX: usize = 256;
 
 /// Variables on one call. A lookup may bring a few dozen; further ones are not set and the run says so.
 pub const VARS_MAX: usize = 256;
+
 /// Longest variable name; longer names are not set.
 pub const VAR_NAME_LEN_MAX: usize = 128;
+
 /// Longest variable value, written as JSON. An order list fits; a longer value is not set and the run says so.
 pub const VAR_LEN_MAX: usize = 16 * 1024;
 
@@ -19,167 +21,269 @@ pub const CALL_MAILBOX: usize = 256;
 /// Audio from an agent waiting to be played. Vendors send a whole answer at once; two minutes covers the longest we
 /// have seen. When full, we stop reading the WebSocket.
 pub const AGENT_AUDIO_MAX: Duration = Duration::from_secs(120);
+
 /// Audio from the caller waiting for an agent's socket. A socket that stalls longer has lost the turn anyway:
 /// the oldest is dropped and counted.
 pub const CALLER_AUDIO_MAX: Duration = Duration::from_secs(2);
 
 /// Legs on one call over its whole life: caller, agent, and every transfer target tried. More are refused.
 pub const LEGS_MAX: usize = 64;
+
 /// Action runs on one call. A workflow that loops reaches it and is ended with an error.
 pub const RUNS_MAX: usize = 1_000;
+
 /// Steps a workflow may take without waiting for anything. A loop of empty steps reaches it and is ended.
 pub const STEPS_WITHOUT_WAITING_MAX: usize = 64;
+
 /// Actions running at once on one call. An agent that asks for more is told to wait.
 pub const RUNS_AT_ONCE_MAX: usize = 16;
+
 /// Longest template of an admin, and longest text it may render to; a longer result is cut.
 pub const TEMPLATE_LEN_MAX: usize = 16 * 1024;
+
 /// Longest answer of an API that we read. A CRM record is a few kB; the run fails with `too_large` beyond.
 pub const API_BODY_MAX: usize = 256 * 1024;
+
 /// Longest arguments an agent may give to a tool, as JSON text; longer ones are answered with an error.
 pub const TOOL_ARGUMENTS_MAX: usize = 16 * 1024;
+
 /// Longest result given back to an agent; the rest is cut off and says so.
 pub const TOOL_RESULT_MAX: usize = 8 * 1024;
 
 /// How long a call may last when its agent says nothing else.
 pub const CALL_DURATION_MAX: Duration = Duration::from_secs(1800);
+
 /// How long a caller may ring: the ring budget of any agent is cut to this, below the 10 s at which carriers re-route.
 pub const RING_BUDGET_MAX: Duration = Duration::from_secs(8);
 
 /// Longest session description we read. Offers of browsers stay below 8 kB; longer is answered as broken.
 pub const SDP_LEN_MAX: usize = 16 * 1024;
+
 /// Streams in one session description. A conference room offers a handful; more is answered as broken.
 pub const SDP_STREAMS_MAX: usize = 32;
 
 /// SIP events waiting for the gateway. A second of very heavy traffic; when full, new calls are answered 503 with
 /// Retry-After, and events of calls that exist wait.
 pub const SIP_EVENTS: usize = 1024;
+
 /// Events of existing dialogs held back while the gateway does not read; beyond it we stop reading the network.
 pub const SIP_BACKLOG_MAX: usize = 4096;
+
 /// Commands waiting for the SIP task. The sender waits when it is full.
 pub const SIP_COMMANDS: usize = 1024;
+
 /// Dialogs at once. Ten times what one machine carries; further INVITEs are answered 503.
 pub const SIP_DIALOGS_MAX: usize = 20_000;
+
 /// Longest SIP message we serve; longer ones are answered 513 or dropped.
 pub const SIP_MESSAGE_MAX: usize = 64 * 1024;
+
 /// Headers of an INVITE that are passed on; the rest is left out. Carriers send about twenty.
 pub const SIP_HEADERS_MAX: usize = 64;
+
 /// Longest header value that is passed on (an Identity header takes about 1 kB); a longer one is left out.
 pub const SIP_HEADER_LEN_MAX: usize = 4096;
+
 /// Routes in one dialog. RFC 3261 sets none, and Max-Forwards allows 70; a longer set is answered 400.
 pub const SIP_ROUTES_MAX: usize = 70;
+
 /// Provisional answers of one outbound call that are told; a callee that sends more is no longer news.
 pub const SIP_RINGS_MAX: usize = 32;
+
 /// Answers to one of our INVITEs that wait to be looked at. More is a flood: further provisional ones are left out.
 pub const SIP_ANSWERS_MAX: usize = 64;
+
 /// Surplus answers of forks that are hung up one by one; further ones time out at their own end.
 pub const SIP_FORKS_MAX: usize = 16;
+
 /// How often a ringing call is told that it still rings: RFC 3261 §13.3.1.1 asks for once a minute, since proxies
 /// give up after three.
 pub const SIP_RING_REPEAT: Duration = Duration::from_secs(60);
+
 /// Commands waiting for one media worker, of all its calls. A worker takes them every millisecond, so a full mailbox
 /// means that it hangs: the command is refused and the call hears of it. Dropping a call needs no room.
 pub const MEDIA_COMMANDS_MAX: usize = 4096;
+
 /// Commands of one call waiting for its media worker; a call makes a few per second. Above three quarters only
 /// endings and wiring are taken.
 pub const MEDIA_COMMANDS_PER_CALL_MAX: usize = 64;
+
 /// Batches of notices waiting for the gateway. A worker makes one per millisecond at most; when the gateway is a
 /// quarter of a second behind, workers hold further notices back.
 pub const NOTICE_BATCHES_MAX: usize = 256;
+
 /// Notices a worker holds back for a gateway that does not keep up, per open leg: 2 s of frames, as for
 /// [`CALLER_AUDIO_MAX`]. Beyond, the oldest frames are dropped and counted; other notices never are.
 pub const NOTICES_HELD_PER_LEG_MAX: usize = 100;
+
 /// Clips in one play. A prompt put together from words needs a dozen; a longer list is refused.
 pub const PLAY_CLIPS_MAX: usize = 64;
+
 /// Longest WAV file taken as a clip. Music on hold loops sooner; a longer file is refused when it is loaded.
 pub const CLIP_MAX: Duration = Duration::from_secs(600);
+
 /// Digits waiting to be sent on one leg. Card numbers have 19; more are refused.
 pub const DIGITS_MAX: usize = 64;
+
 /// Pieces of agent speech taken from the socket per leg in one 20 ms tick. Vendors send some 50 per second of audio
 /// at up to ten times real time; what is not taken waits in the channel for the next tick.
 pub const SPEECH_PER_TICK_MAX: usize = 64;
+
 /// The same, counting also what an interruption has made stale and is dropped unheard.
 pub const STALE_SPEECH_PER_TICK_MAX: usize = 1024;
+
 /// Datagrams taken from one socket in one millisecond. A leg sends one every 20 ms; the rest of a flood waits for the
 /// next slot, so that other calls get theirs.
 pub const DATAGRAMS_PER_SLOT_MAX: usize = 64;
+
 /// Packets held behind a gap. At 20 ms they cover 640 ms, far more than the 40 ms they are held for; a packet further
 /// ahead ends the wait.
 pub const REORDER_MAX: usize = 32;
+
 /// Audio between a worker and the disk. A disk that stalls longer leaves silence in the recording, counted.
 pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
+
 /// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
+
 /// How long a party may send nothing before the gateway is told. Phones with silence suppression pause for a breath or
 /// a thought, so this is a party that has gone, or a network that has. What follows is the call's decision.
 pub const RTP_QUIET: Duration = Duration::from_secs(10);
+
 /// How long a closed RTP port stays bound before another call may get it, so that late packets do not reach that call.
 pub const RTP_PORT_REST: Duration = Duration::from_secs(3);
-/// Recordings waiting to be opened on the disk. Beyond, a call goes on without its recording and hears of it.
-pub const RECORDINGS_OPENING_MAX: usize = 1024;
+
 /// From dialling an agent until its session is ready, when its settings say nothing else. A healthy vendor takes below
 /// a second; the ring budget ends long before. When it is over, the agent has failed.
 pub const AGENT_CONNECT_MAX: Duration = Duration::from_secs(5);
+
 /// How often an agent's socket is pinged. A socket that stayed silent from one ping to the next is dead, and left.
 pub const AGENT_PING_EVERY: Duration = Duration::from_secs(20);
+
 /// How long an agent's vendor may take to close its side, and the call to take the last events.
 pub const AGENT_CLOSE_MAX: Duration = Duration::from_secs(1);
+
 /// Longest message read from an agent's vendor. Audio comes in pieces of some kB; the largest known message repeats the
 /// whole session with all tools. A longer one breaks the protocol, and the socket is left.
 pub const AGENT_MESSAGE_MAX: usize = 2 * 1024 * 1024;
+
 /// Messages and commands waiting for an agent's socket. When full, no further commands are taken from the call.
 pub const AGENT_OUTBOX: usize = 64;
+
 /// Things an agent still has to say or answer to, because somebody else is speaking. Further ones are dropped as a fault.
 pub const AGENT_WANTS_MAX: usize = 16;
+
 /// Utterances of an agent that are not fully heard yet. Beyond, the oldest is forgotten and cannot be truncated.
 pub const AGENT_ITEMS_MAX: usize = 256;
+
 /// Messages in a row that cannot be read before an agent's vendor is taken for something else, and left.
 pub const AGENT_MALFORMED_MAX: u32 = 10;
+
 /// Longest transcript of one utterance; the rest is cut off. An hour of fast speech has some 60,000 characters.
 pub const AGENT_TRANSCRIPT_MAX: usize = 64 * 1024;
+
 /// Longest message of a vendor's error that is passed on; the rest is cut off.
 pub const AGENT_FAULT_MAX: usize = 512;
+
+/// Keys that a test phone presses ahead or remembers; more are refused or not remembered.
+pub const PHONE_DIGITS_MAX: usize = 128;
+
+/// Stretches of sound that a test phone tells apart: half an hour of talk. Later ones are taken as part of the last.
+pub const PHONE_SPURTS_MAX: usize = 16 * 1024;
+
+/// How much a test phone records; the rest of the call is not in its recording.
+pub const PHONE_RECORDING_MAX: Duration = Duration::from_secs(600);
+
+/// Orders waiting for a test phone. Whoever gives more waits.
+pub const PHONE_ORDERS: usize = 16;
+
+/// Reports of finished calls waiting to be read from a test phone that is called; further ones are thrown away.
+pub const PHONE_REPORTS: usize = 64;
+
+/// Recordings waiting to be opened on the disk. Beyond, a call goes on without its recording and hears of it.
+pub const RECORDINGS_OPENING_MAX: usize = 1024;
+
 /// Longest file of the configuration. A prompt of 16 KiB and a workflow of a hundred steps stay far below; a longer
 /// file is a mistake and is not read.
 pub const CONFIG_FILE_LEN_MAX: u64 = 1024 * 1024;
+
 /// Files in one configuration: several thousand agents and actions. More are a wrong folder, and none is read.
 pub const CONFIG_FILES_MAX: usize = 10_000;
+
 /// Mistakes reported in one pass; nobody reads more. The rest is counted.
 pub const CONFIG_MISTAKES_MAX: usize = 200;
+
 /// Mistakes of one kind of check kept for sorting before the first [`CONFIG_MISTAKES_MAX`] are reported; further ones are
 /// forgotten, so that a hostile tree cannot fill memory.
 pub const CONFIG_MISTAKES_KEPT: usize = 20_000;
+
 /// Bytes of all files of one configuration together: a hundred full prompts and ten thousand small files. Beyond it
 /// nothing more is read, and the configuration is refused.
 pub const CONFIG_LEN_MAX: usize = 64 * 1024 * 1024;
+
 /// Longest id of an object; vendors take tool names of 64 characters.
 pub const ID_LEN_MAX: usize = 64;
+
 /// Options of one menu. Callers forget the first when they hear the tenth.
 pub const MENU_OPTIONS_MAX: usize = 10;
+
 /// Steps of one workflow; more is a mistake in the file.
 pub const WORKFLOW_STEPS_MAX: usize = 200;
+
 /// Targets of one transfer, the first and those that follow.
 pub const TRANSFER_TARGETS_MAX: usize = 10;
+
 /// Longest credential in a file. Keys in PEM stay below 8 KiB; a longer file is something else and is refused.
 pub const SECRET_LEN_MAX: u64 = 16 * 1024;
+
 /// Longest exchange with a web service, whatever its action says. Nobody waits longer, and after a call a request that
 /// takes longer is broken: it fails as a timeout.
 pub const HTTP_TIMEOUT_MAX: Duration = Duration::from_secs(120);
+
 /// Connections kept open to one web service while nothing is asked. More are closed after their answer.
 pub const HTTP_IDLE_CONNECTIONS_MAX: usize = 16;
 
 /// Largest event body. Standard Webhooks asks senders to stay below 20 kB; a larger record leaves out its transcript,
 /// then its runs, then its context, and says so.
 pub const EVENT_BODY_MAX: usize = 20_000;
+
 /// Answer of a webhook receiver that we read. It means nothing to us; reading a little lets a connection be reused.
 pub const RECEIVER_ANSWER_MAX: usize = 4 * 1024;
+
 /// Deliveries to one endpoint at once. More wait in the store.
 pub const DELIVERIES_AT_ONCE_MAX: usize = 4;
+
 /// Failures in a row after which an endpoint gets one delivery at a time, until one succeeds.
 pub const DELIVERY_FAILURES_IN_A_ROW_MAX: usize = 5;
+
 /// Longest pause that a receiver's Retry-After may ask for; a longer one is cut to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// After-call workflows running at once. More wait in the store.
 pub const JOBS_AT_ONCE_MAX: usize = 8;
+
 /// Tries of one step after a call, when trying again is safe. The last failure is the step's outcome.
 pub const STEP_TRIES_MAX: u32 = 4;
+
+/// Frames of the caller waiting for an agent's socket task, beside what the socket itself holds back: a quarter second.
+/// When full, frames are dropped and counted; the task has stalled.
+pub const AGENT_EAR: usize = 16;
+
+/// Pieces of an agent's audio on their way to the media worker. When full, the socket is not read.
+pub const AGENT_SPEECH: usize = 64;
+
+/// Stops on their way to the media worker; there is hardly ever a second. When full, the socket is not read.
+pub const AGENT_MOUTH: usize = 8;
+
+/// Words of a call for its agent. When full, its socket has stalled; further ones are dropped and counted.
+pub const AGENT_COMMANDS: usize = 64;
+
+/// An agent's events on their way to its call. When full, the socket is not read.
+pub const AGENT_EVENTS: usize = 64;
+
+/// Largest journal or vault that `ringback replay` reads. A call of half an hour writes about 1 MiB; a larger file is
+/// refused.
+pub const JOURNAL_FILE_MAX: u64 = 256 * 1024 * 1024;
+
+/// Events and notes that the demonstration's CRM remembers. It makes a handful of calls; further ones are refused.
+pub const DEMO_HOOKS_MAX: usize = 1024;

@@ -1,0 +1,130 @@
+//! What is left of a call: record, event and jobs, in one transaction.
+
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::clock::{pause, unix_ms};
+use super::house::House;
+use super::live::LiveCall;
+use super::mailbox::Post;
+use crate::call::{Event, Outcome, Turn};
+use crate::config::Destination;
+use crate::store::{CallOpen, CallRecord, NewEvent, NewJob, StoreError};
+
+/// Writes a call down and lets it go.
+pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
+    live.stop_recording();
+    live.seal().await;
+    live.stop_tasks().await;
+    take_last_posts(&live, &mut outcome).await;
+    let recording = live.recording.as_ref().map(|path| path.display().to_string());
+    let record = CallRecord::new(&live.open, recording, &outcome);
+    counter!("ringback_calls_total", "reason" => outcome.cause.label()).increment(1);
+    histogram!("ringback_call_duration_seconds").record(Duration::from_millis(outcome.ended.as_ms()));
+    for run in &outcome.runs {
+        counter!("ringback_actions_total", "phase" => "call", "kind" => run.kind.clone(), "result" => label(run.outcome.result))
+            .increment(1);
+    }
+    if let Err(error) = write(&live.house, &record, &outcome.after).await {
+        // The row of the open call stays; the next start ends it.
+        error!(call = %live.id, %error, "a call's record cannot be written");
+        counter!("ringback_store_errors_total").increment(1);
+    }
+    live.house.registry.remove(live.id);
+}
+
+/// Ends the calls of a process that died: each gets its record, its event and its jobs, once.
+pub(super) async fn end_orphans(house: &House) -> Result<usize, StoreError> {
+    let orphans = house.store.orphans().await?;
+    for open in &orphans {
+        let record = CallRecord::crashed(open, unix_ms());
+        write(house, &record, &after(house, open)).await?;
+    }
+    Ok(orphans.len())
+}
+
+fn after(house: &House, open: &CallOpen) -> Vec<String> {
+    let agent = open.agent.as_ref().and_then(|agent| house.config.agents.get(agent));
+    agent.map(|agent| agent.after.iter().map(|after| after.workflow.clone()).collect()).unwrap_or_default()
+}
+
+async fn write(house: &House, record: &CallRecord, after: &[String]) -> Result<(), StoreError> {
+    let event = NewEvent::call_ended(record, unix_ms(), house.webhooks.subscribers("call.ended"));
+    let mut jobs = Vec::new();
+    for workflow in after {
+        match house.config.workflows.get(workflow) {
+            Some(workflow) => jobs.push(NewJob::new(record, workflow)),
+            None => warn!(workflow, "a workflow to run after a call is not there any more"),
+        }
+    }
+    let mut tries = 0;
+    loop {
+        match house.store.finish_call(record, std::slice::from_ref(&event), &jobs, unix_ms()).await {
+            Ok(_) => break,
+            Err(error) if tries >= STORE_TRIES => return Err(error),
+            Err(_) => {
+                tries += 1;
+                pause(STORE_PAUSE * tries).await;
+            }
+        }
+    }
+    house.webhooks.wake();
+    house.workflows.wake();
+    Ok(())
+}
+
+/// Takes what still comes when everything is over: that the recording is complete, and the words an agent's socket
+/// reports as it closes. Those were heard before the caller hung up, so they belong to the record, and they come too
+/// late for the call.
+async fn take_last_posts(live: &LiveCall, outcome: &mut Outcome) {
+    let mut posts = live.door.mailbox.take_now();
+    let mut is_recorded = live.recording.is_none();
+    loop {
+        for post in posts {
+            match post {
+                Post::Event(Event::Said { who, text, interrupted }) => {
+                    outcome.turns.push(Turn { at: outcome.ended, who, text, interrupted });
+                }
+                Post::Recorded => is_recorded = true,
+                // Everything else crossed with the end.
+                Post::Event(_) | Post::Answered { .. } | Post::Described { .. } => {}
+            }
+        }
+        if is_recorded {
+            return;
+        }
+        posts = match timeout(RECORDING_MAX, live.door.mailbox.take()).await {
+            Ok(posts) => posts,
+            Err(_) => return warn!(call = %live.id, "the recording was not completed in time"),
+        };
+    }
+}
+
+fn label(result: crate::actions::RunResult) -> &'static str {
+    use crate::actions::RunResult;
+
+    match result {
+        RunResult::Success => "success",
+        RunResult::Error => "error",
+        RunResult::Timeout => "timeout",
+        RunResult::Skipped => "skipped",
+        RunResult::Cancelled => "cancelled",
+    }
+}
+
+/// Who owns the plan of a route, for the row of an open call.
+pub(super) fn agent_of(to: &Destination) -> Option<String> {
+    match to {
+        Destination::Agent(agent) => Some(agent.clone()),
+        Destination::Refuse { .. } => None,
+    }
+}
+
+/// A store that is busy or full is tried again this often, with growing pauses; then the next start ends the call.
+const STORE_TRIES: u32 = 5;
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+/// Two seconds of audio at most wait for the disk.
+const RECORDING_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,50 @@
+//! What all calls share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use super::clips::Clips;
+use super::journals::Journals;
+use super::registry::Registry;
+use crate::config::Config;
+use crate::journal::Entry;
+use crate::media::Workers;
+use crate::model::CallId;
+use crate::services::{Http, Secrets};
+use crate::sip::Sip;
+use crate::store::Store;
+use crate::webhook::Webhooks;
+use crate::workflow::Workflows;
+
+/// What all calls share. Calls hold it, and it holds no call.
+pub(super) struct House {
+    pub(super) config: Config,
+    pub(super) sip: Sip,
+    pub(super) workers: Workers,
+    pub(super) http: Http,
+    pub(super) secrets: Secrets,
+    pub(super) store: Store,
+    pub(super) webhooks: Webhooks,
+    pub(super) workflows: Workflows,
+    pub(super) clips: Arc<Clips>,
+    pub(super) journals: Journals,
+    pub(super) registry: Registry,
+    pub(super) watch: broadcast::Sender<Watched>,
+}
+
+/// A step of a call, for whoever looks on.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The call.
+    pub call: CallId,
+    /// What happened and what it led to, without personal values.
+    pub entry: Arc<Entry>,
+}
+
+impl fmt::Debug for House {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("House").field("revision", &self.config.revision).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! Journals on disk: one thread writes them all, so that no call waits for a disk.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use metrics::counter;
+use tokio::sync::mpsc;
+use tracing::error;
+
+use crate::model::CallId;
+
+/// The writer of all journals.
+#[derive(Debug)]
+pub(super) struct Journals {
+    dir: PathBuf,
+    lines: mpsc::Sender<Line>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+enum Line {
+    Journal(CallId, String),
+    Vault(CallId, String),
+    Close(CallId),
+    Stop,
+}
+
+impl Journals {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub(super) fn start(dir: PathBuf) -> io::Result<Journals> {
+        std::fs::create_dir_all(&dir)?;
+        let (lines, waiting) = mpsc::channel(LINES_MAX);
+        let mut writer = Writer { dir: dir.clone(), open: HashMap::new() };
+        let thread = std::thread::Builder::new().name("journals".to_owned()).spawn(move || writer.run(waiting))?;
+        Ok(Journals { dir, lines, thread: std::sync::Mutex::new(Some(thread)) })
+    }
+
+    /// Where a call's journal stands.
+    pub(super) fn path(&self, call: CallId) -> PathBuf {
+        file_of(&self.dir, call, "jsonl")
+    }
+
+    pub(super) async fn write(&self, call: CallId, line: String) {
+        self.send(Line::Journal(call, line)).await;
+    }
+
+    pub(super) async fn keep(&self, call: CallId, value: String) {
+        self.send(Line::Vault(call, value)).await;
+    }
+
+    pub(super) async fn close(&self, call: CallId) {
+        self.send(Line::Close(call)).await;
+    }
+
+    /// Writes what waits, and ends the thread.
+    pub(super) async fn stop(&self) {
+        self.send(Line::Stop).await;
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn send(&self, line: Line) {
+        // A disk that stands still makes calls wait for it here, not lose their record; a writer that is gone has said so.
+        if self.lines.send(line).await.is_err() {
+            counter!("ringback_journal_errors_total").increment(1);
+        }
+    }
+}
+
+struct Writer {
+    dir: PathBuf,
+    open: HashMap<(CallId, &'static str), File>,
+}
+
+impl Writer {
+    fn run(&mut self, mut waiting: mpsc::Receiver<Line>) {
+        while let Some(line) = waiting.blocking_recv() {
+            match line {
+                Line::Journal(call, text) => self.append(call, "jsonl", text),
+                Line::Vault(call, text) => self.append(call, "vault", text),
+                Line::Close(call) => {
+                    self.open.remove(&(call, "jsonl"));
+                    self.open.remove(&(call, "vault"));
+                }
+                Line::Stop => return,
+            }
+        }
+    }
+
+    fn append(&mut self, call: CallId, kind: &'static str, mut text: String) {
+        text.push('\n');
+        if let Err(error) = self.try_append(call, kind, text.as_bytes()) {
+            counter!("ringback_journal_errors_total").increment(1);
+            error!(%call, %error, "a journal cannot be written; the call goes on without");
+        }
+    }
+
+    fn try_append(&mut self, call: CallId, kind: &'static str, text: &[u8]) -> io::Result<()> {
+        if !self.open.contains_key(&(call, kind)) {
+            let mut options = OpenOptions::new();
+            // Nobody but the gateway's user: the vault holds personal values.
+            let file = options.create(true).append(true).mode(0o600).open(file_of(&self.dir, call, kind))?;
+            self.open.insert((call, kind), file);
+        }
+        match self.open.get_mut(&(call, kind)) {
+            Some(file) => file.write_all(text),
+            None => Ok(()),
+        }
+    }
+}
+
+fn file_of(dir: &Path, call: CallId, kind: &str) -> PathBuf {
+    dir.join(format!("{call}.{kind}"))
+}
+
+/// Lines waiting for the disk. A busy second makes some two thousand; when full, calls wait with their next step.
+const LINES_MAX: usize = 8_192;

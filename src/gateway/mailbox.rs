@@ -1,0 +1,133 @@
+//! What waits for one call's task.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use metrics::counter;
+use tokio::sync::Notify;
+
+use crate::call::{Cause, Event};
+use crate::model::{LegId, limits};
+
+/// Something for a call's task.
+#[derive(Debug)]
+pub(super) enum Post {
+    /// For the heart.
+    Event(Event),
+    /// A leg we dialled answered with this description; the heart hears of it once its media is set.
+    Answered { leg: LegId, sdp: Vec<u8> },
+    /// A leg changed its description, or gave it late.
+    Described { leg: LegId, sdp: Vec<u8>, answer: Option<String> },
+    /// The recording's file is complete.
+    Recorded,
+}
+
+impl Post {
+    fn is_ending(&self) -> bool {
+        matches!(self, Post::Event(Event::HungUp { .. } | Event::LegFailed { .. } | Event::EndAsked { .. }))
+    }
+
+    /// What may be lost when nobody keeps up: it changes nothing but the record.
+    fn is_statistic(&self) -> bool {
+        matches!(
+            self,
+            Post::Event(
+                Event::BargedIn { .. } | Event::AgentFault { .. } | Event::Said { .. } | Event::LegRinging { .. }
+            )
+        )
+    }
+}
+
+/// A bounded mailbox that never makes its senders wait: one call's trouble is no other call's.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    posts: Mutex<VecDeque<Post>>,
+    arrived: Notify,
+}
+
+impl Mailbox {
+    /// Puts something in. From [`limits::CALL_MAILBOX`] posts on, statistics are dropped and counted; at twice that the
+    /// call is beyond help, and is ended instead.
+    pub(super) fn post(&self, post: Post) {
+        let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
+        if posts.len() >= limits::CALL_MAILBOX && post.is_statistic() {
+            counter!("ringback_mailbox_dropped_total", "what" => "statistic").increment(1);
+        } else if posts.len() >= limits::CALL_MAILBOX * 2 && !post.is_ending() {
+            counter!("ringback_mailbox_dropped_total", "what" => "call").increment(1);
+            posts.clear();
+            posts.push_back(Post::Event(Event::EndAsked { cause: Cause::Internal }));
+        } else {
+            posts.push_back(post);
+        }
+        drop(posts);
+        self.arrived.notify_one();
+    }
+
+    /// Everything that waits, endings first; waits until there is something.
+    pub(super) async fn take(&self) -> Vec<Post> {
+        loop {
+            let arrived = self.arrived.notified();
+            let batch = self.take_now();
+            if !batch.is_empty() {
+                return batch;
+            }
+            arrived.await;
+        }
+    }
+
+    /// Everything that waits now, endings first.
+    pub(super) fn take_now(&self) -> Vec<Post> {
+        let posts = std::mem::take(&mut *self.posts.lock().unwrap_or_else(PoisonError::into_inner));
+        let (endings, others): (Vec<Post>, Vec<Post>) = posts.into_iter().partition(Post::is_ending);
+        endings.into_iter().chain(others).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digit, Pii};
+
+    #[test]
+    fn endings_come_first_and_the_rest_keeps_its_order() {
+        let mailbox = Mailbox::default();
+        mailbox.post(digit('1'));
+        mailbox.post(digit('2'));
+        mailbox.post(Post::Event(Event::HungUp { leg: LegId::CALLER, cause: Cause::Normal }));
+
+        let taken = mailbox.take_now();
+
+        assert!(taken[0].is_ending());
+        assert!(matches!(&taken[1], Post::Event(Event::DigitPressed { digit, .. }) if digit.reveal().as_char() == '1'));
+    }
+
+    #[test]
+    fn a_full_mailbox_drops_statistics_and_keeps_digits() {
+        let mailbox = Mailbox::default();
+        for _ in 0..limits::CALL_MAILBOX {
+            mailbox.post(digit('1'));
+        }
+
+        mailbox.post(Post::Event(Event::AgentFault { leg: LegId(1), code: "rate_limit".to_owned() }));
+        mailbox.post(digit('2'));
+
+        assert_eq!(mailbox.take_now().len(), limits::CALL_MAILBOX + 1);
+    }
+
+    #[test]
+    fn a_call_that_is_flooded_is_ended() {
+        let mailbox = Mailbox::default();
+        for _ in 0..=limits::CALL_MAILBOX * 2 {
+            mailbox.post(digit('1'));
+        }
+
+        let taken = mailbox.take_now();
+
+        assert!(matches!(taken.as_slice(), [Post::Event(Event::EndAsked { cause: Cause::Internal })]));
+    }
+
+    fn digit(label: char) -> Post {
+        let digit = Pii::new(Digit::from_char(label).unwrap());
+        Post::Event(Event::DigitPressed { leg: LegId::CALLER, digit })
+    }
+}

@@ -1,0 +1,254 @@
+//! Opening and closing the house.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::clips::Clips;
+use super::clock::unix_ms;
+use super::house::{House, Watched};
+use super::journals::Journals;
+use super::registry::Registry;
+use super::switchboard::{Ask, Switchboard};
+use super::{admin, ears, finish};
+use crate::actions::{Action, Connector, SecretRef, Verb};
+use crate::call::Cause;
+use crate::config::{self, Config};
+use crate::media::{RtpPorts, Workers, WorkersConfig};
+use crate::services::{Egress, Http, Private, Secrets};
+use crate::sip::{Sip, SipConfig, SipCounters, Transport};
+use crate::store::Store;
+use crate::webhook::{self, Schedule, Webhooks};
+use crate::workflow::Workflows;
+
+/// A gateway that takes calls.
+#[derive(Debug)]
+pub struct Gateway {
+    house: Arc<House>,
+    asks: mpsc::Sender<Ask>,
+    admin: Option<SocketAddr>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What a configuration does not say.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When a webhook is tried again.
+    pub webhooks: Schedule,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { webhooks: Schedule::webhooks() }
+    }
+}
+
+impl Gateway {
+    /// Opens everything, ends what an earlier process left open, and takes calls.
+    ///
+    /// # Errors
+    /// The first thing that cannot be opened, by name.
+    pub async fn start(config: Config, options: Options) -> Result<Gateway, StartError> {
+        crate::services::tls::install();
+        let gateway = &config.gateway;
+        let data = gateway.store.data_dir.clone();
+        for folder in ["recordings", "journals"] {
+            let folder = data.join(folder);
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| StartError::new("data folder", folder.display(), error))?;
+        }
+        let path = &gateway.store.path;
+        let store = Store::open(path).await.map_err(|error| StartError::new("store", path.display(), error))?;
+        let journals = Journals::start(data.join("journals"))
+            .map_err(|error| StartError::new("journals", data.display(), error))?;
+        let media = &gateway.media;
+        let workers = WorkersConfig {
+            threads: media.threads,
+            rtp: RtpPorts { ip: media.address, first: media.port_first, last: media.port_last },
+            loopback_only: media.loopback_only,
+        };
+        let (workers, notices) =
+            Workers::start(workers).map_err(|error| StartError::new("media workers", "", error))?;
+        let (sip, events) = Sip::bind(SipConfig {
+            udp: gateway.sip.udp.clone(),
+            tcp: gateway.sip.tcp.clone(),
+            user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..SipConfig::default()
+        })
+        .await
+        .map_err(|error| StartError::new("SIP", "", error))?;
+        let http = Http::new(egress(&gateway.egress));
+        let secrets = secrets(&config);
+        let webhooks = Webhooks::start(&store, endpoints(&config)?, &http, &options.webhooks, unix_ms);
+        let workflows = Workflows::start(&store, &http, Arc::new(secrets.clone()), Schedule::steps(), unix_ms);
+        let (watch, _) = broadcast::channel(WATCH_MAX);
+        let house = Arc::new(House {
+            clips: Arc::new(Clips::new(gateway.prompts.clone())),
+            registry: Registry::default(),
+            config,
+            sip,
+            workers,
+            http,
+            secrets,
+            store,
+            webhooks,
+            workflows,
+            journals,
+            watch,
+        });
+        let orphans = finish::end_orphans(&house).await.map_err(|error| StartError::new("store", "", error))?;
+        if orphans > 0 {
+            warn!(orphans, "calls of a process that died have been ended");
+        }
+        let mut tasks = JoinSet::new();
+        let admin = match house.config.gateway.admin {
+            Some(address) => {
+                let bound = admin::serve(Arc::clone(&house), address, &mut tasks).await;
+                Some(bound.map_err(|error| StartError::new("admin listener", address, error))?)
+            }
+            None => None,
+        };
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        tasks.spawn(ears::listen(Arc::clone(&house), notices));
+        tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
+        info!(revision = house.config.revision, "taking calls");
+        Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })
+    }
+
+    /// Where SIP is spoken.
+    pub fn sip_addrs(&self) -> Vec<(SocketAddr, Transport)> {
+        self.house.sip.local_addrs()
+    }
+
+    /// Where health and metrics are served.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What SIP has seen so far.
+    pub fn sip_counters(&self) -> SipCounters {
+        self.house.sip.counters()
+    }
+
+    /// Calls that are up.
+    pub fn calls(&self) -> usize {
+        self.house.registry.len()
+    }
+
+    /// Looks on at every call from now on. Whoever does not keep up loses the oldest steps.
+    pub fn watch(&self) -> broadcast::Receiver<Watched> {
+        self.house.watch.subscribe()
+    }
+
+    /// What is kept.
+    pub fn store(&self) -> &Store {
+        &self.house.store
+    }
+
+    /// Takes no more calls and waits for those that are up; after `patience` they are ended.
+    pub async fn drain(&self, patience: Duration) {
+        let (done, mut drained) = oneshot::channel();
+        // A switchboard that is gone has no calls left.
+        if self.asks.send(Ask::Drain(done)).await.is_ok() && timeout(patience, &mut drained).await.is_err() {
+            warn!(calls = self.calls(), "calls are ended, for patience is over");
+            self.house.registry.end_all(Cause::Overload);
+            let _ = timeout(ENDING_MAX, drained).await;
+        }
+    }
+
+    /// Ends everything. Calls that are still up get a moment to end.
+    pub async fn shutdown(self) {
+        self.drain(Duration::ZERO).await;
+        self.house.webhooks.stop(STOPPING_MAX).await;
+        self.house.workflows.stop(STOPPING_MAX).await;
+        self.house.sip.shutdown().await;
+        self.tasks.lock().await.shutdown().await;
+        self.house.journals.stop().await;
+        self.house.store.close().await;
+        // The media workers end with the last hold on the house, and are waited for, which takes a moment.
+        let house = self.house;
+        let _ = tokio::task::spawn_blocking(move || drop(house)).await;
+    }
+}
+
+fn egress(egress: &config::Egress) -> Egress {
+    Egress {
+        private: match egress.private {
+            config::Private::Deny => Private::Deny,
+            config::Private::Allow => Private::Allow,
+        },
+        allow: egress.allow.iter().filter_map(|origin| origin.to_string().parse().ok()).collect(),
+    }
+}
+
+fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
+    let enabled = config.endpoints.iter().filter(|endpoint| endpoint.enabled);
+    enabled
+        .map(|endpoint| {
+            let wrong = |error: &dyn fmt::Display| StartError::new("webhook endpoint", &endpoint.id, error);
+            let secret = config::secret(&config.dir, &endpoint.secret).map_err(|error| wrong(&error))?;
+            webhook::Endpoint::new(&endpoint.id, &endpoint.url, &[secret], endpoint.events.clone(), endpoint.timeout)
+                .map_err(|error| wrong(&error))
+        })
+        .collect()
+}
+
+/// Every credential that an action or an agent may need. One that is missing fails what needs it, and says so now.
+fn secrets(config: &Config) -> Secrets {
+    let of_agents = config.agents.values().filter_map(|agent| match &agent.connector {
+        Connector::Vendor { secret, .. } => secret.clone(),
+        Connector::Flow(_) | Connector::Echo => None,
+    });
+    let of_actions = config.actions.values().map(|Action { verb, .. }| verb);
+    let of_steps = config.workflows.values().flat_map(|workflow| &workflow.steps).map(|step| &step.verb);
+    let of_verbs = of_actions.chain(of_steps).filter_map(|verb| match verb {
+        Verb::Api(api) => api.bearer.clone(),
+        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => None,
+    });
+    let fetched = |reference: SecretRef| match config::secret(&config.dir, &reference) {
+        Ok(secret) => Some((reference, secret)),
+        Err(error) => {
+            warn!(%error, "a credential is missing; what needs it will fail");
+            None
+        }
+    };
+    of_agents.chain(of_verbs).filter_map(fetched).collect()
+}
+
+/// Why the gateway cannot open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError {
+    what: &'static str,
+    which: String,
+    why: String,
+}
+
+impl StartError {
+    fn new(what: &'static str, which: impl fmt::Display, why: impl fmt::Display) -> StartError {
+        StartError { what, which: which.to_string(), why: why.to_string() }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gap = if self.which.is_empty() { "" } else { " " };
+        write!(f, "cannot open {}{gap}{}: {}", self.what, self.which, self.why)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Steps kept for whoever looks on; a busy second makes a thousand. Slow onlookers lose the oldest.
+const WATCH_MAX: usize = 4_096;
+/// Requests of operators and shutdowns to the switchboard; there are hardly ever two.
+const ASKS_MAX: usize = 8;
+/// Calls that were told to end need a journal line, a record and, at most, the end of their recording.
+const ENDING_MAX: Duration = Duration::from_secs(10);
+/// A delivery under way gets this long before it is left to the next start.
+const STOPPING_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,151 @@
+//! Every SIP event, and what becomes of it: a new call, or news for one that is up.
+
+use std::sync::Arc;
+
+use metrics::counter;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::admission::Admission;
+use super::clock::{now, unix_ms};
+use super::finish::agent_of;
+use super::house::House;
+use super::live::{Answer, CallerLeg, LiveCall, local};
+use super::registry::Door;
+use super::translate;
+use crate::call::{Cause, Event};
+use crate::journal::{Header, SCHEMA};
+use crate::model::{CallId, LegId};
+use crate::sdp::{self, Offer};
+use crate::sip::{DialogId, Invite, SipCommand, SipEvent};
+use crate::store::{CallOpen, Direction};
+
+/// Takes SIP events until the stack ends, and owns every call's task.
+pub(super) struct Switchboard {
+    house: Arc<House>,
+    admission: Admission,
+    calls: JoinSet<()>,
+}
+
+/// What the rest of the gateway asks of the switchboard.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Take no more calls, and say when the last has ended.
+    Drain(oneshot::Sender<()>),
+}
+
+impl Switchboard {
+    pub(super) fn new(house: Arc<House>) -> Switchboard {
+        Switchboard { house, admission: Admission::new(now()), calls: JoinSet::new() }
+    }
+
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<SipEvent>, mut asked: mpsc::Receiver<Ask>) {
+        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take(event).await,
+                    None => break,
+                },
+                ask = asked.recv() => match ask {
+                    Some(Ask::Drain(done)) => {
+                        self.admission.draining = true;
+                        waiting.push(done);
+                    }
+                    None => break,
+                },
+                Some(_) = self.calls.join_next(), if !self.calls.is_empty() => {}
+            }
+            if self.admission.draining && self.calls.is_empty() {
+                // Whoever asked may have gone meanwhile.
+                for done in waiting.drain(..) {
+                    let _ = done.send(());
+                }
+            }
+        }
+        self.calls.join_all().await;
+    }
+
+    async fn take(&mut self, event: SipEvent) {
+        match event {
+            SipEvent::Invited { dialog, invite } => self.welcome(dialog, &invite).await,
+            event => {
+                let Some((door, leg)) = self.house.registry.by_dialog(event.dialog()) else { return };
+                if let Some(post) = translate::post(leg, event) {
+                    door.mailbox.post(post);
+                }
+            }
+        }
+    }
+
+    async fn welcome(&mut self, dialog: DialogId, invite: &Invite) {
+        let Some(trunk) = self.house.config.trunk_of(invite.source.ip()) else {
+            return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
+        };
+        let up = self.house.registry.len();
+        let limits = &self.house.config.gateway.limits;
+        if let Err(refusal) = self.admission.admit(now(), up, self.house.workers.lateness(), limits) {
+            return self.refuse(dialog, Cause::Overload.status(), Some(refusal.retry_after_s()), refusal.label()).await;
+        }
+        let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
+            Err(error) if error.is_malformed() => {
+                return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
+            }
+            Err(_) => Err(()),
+            Ok(offer) => Ok(offer),
+        };
+        let trunk = trunk.id.clone();
+        let Some(route) = self.house.config.route(&invite.called_user, &trunk).cloned() else {
+            return self.refuse(dialog, Cause::NotFound.status(), None, "no_route").await;
+        };
+        let id = CallId(Uuid::now_v7());
+        let media = self.house.workers.open_call(id);
+        let began_unix_ms = unix_ms();
+        let session_id = u64::try_from(began_unix_ms).unwrap_or(0);
+        // Room for audio is taken while it rings: what the caller sends early is not lost, and 200 needs no waiting.
+        let port = match media.open_rtp(LegId::CALLER) {
+            Ok(address) => address.port(),
+            Err(error) => {
+                tracing::warn!(%error, "no RTP port for a caller");
+                return self.refuse(dialog, Cause::Overload.status(), Some(5), "no_rtp_port").await;
+            }
+        };
+        let local = local(&self.house, port, session_id);
+        let answer = match &offer {
+            Ok(Some(offer)) => {
+                sdp::answer(offer, &local).ok().map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) })
+            }
+            // No description yet: ours is the offer, and theirs comes with the ACK.
+            Ok(None) => Some(Answer { sdp: sdp::offer(&local), agreed: None }),
+            Err(()) => None,
+        };
+        let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let invitation = translate::invitation(invite, &trunk, codec);
+        let plan = self.house.config.plan(&route);
+        let open = CallOpen {
+            id,
+            began_unix_ms,
+            direction: Direction::Inbound,
+            agent: agent_of(&route.to),
+            phone: (!invitation.caller.anonymous).then(|| invitation.caller.user.clone()),
+            called: invitation.called.clone(),
+            trunk: Some(trunk),
+            journal: Some(self.house.journals.path(id).display().to_string()),
+            revision: plan.revision.clone(),
+        };
+        let header = Header { ringback_journal: SCHEMA, call: id, began_unix_ms, plan: (*plan).clone() };
+        let door = Arc::new(Door::default());
+        self.house.registry.add(id, Arc::clone(&door));
+        self.house.registry.add_dialog(dialog, id, LegId::CALLER);
+        counter!("ringback_invites_total", "result" => "taken").increment(1);
+        let caller = CallerLeg { dialog, local, answer };
+        let live = LiveCall::new(Arc::clone(&self.house), door, header, open, media, caller);
+        self.calls.spawn(live.live(Event::Invited(invitation)));
+    }
+
+    async fn refuse(&self, dialog: DialogId, status: u16, retry_after_s: Option<u32>, why: &'static str) {
+        counter!("ringback_invites_total", "result" => why).increment(1);
+        self.house.sip.send(dialog, SipCommand::Reject { status, reason: None, retry_after_s, warning: None }).await;
+    }
+}

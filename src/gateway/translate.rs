@@ -1,0 +1,65 @@
+//! Between SIP's language and the call's. Nobody else speaks both.
+
+use crate::call::{Cause, Event, Invitation};
+use crate::model::{Codec, LegId, Party};
+use crate::sip::{By, Failure, Invite, SipEvent};
+
+use super::mailbox::Post;
+
+/// What a dialog's event means to the call it belongs to; `None` for what a call need not know.
+pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
+    let event = match event {
+        SipEvent::Canceled { .. } => Event::HungUp { leg, cause: Cause::Canceled },
+        SipEvent::AckMissing { .. } => Event::HungUp { leg, cause: Cause::NotAcknowledged },
+        SipEvent::Ringing { .. } => Event::LegRinging { leg },
+        SipEvent::Failed { failure, .. } => Event::LegFailed { leg, cause: cause(&failure) },
+        SipEvent::Ended { by: By::Them, .. } => Event::HungUp { leg, cause: Cause::Normal },
+        SipEvent::Answered { sdp, .. } => return Some(Post::Answered { leg, sdp }),
+        SipEvent::Confirmed { sdp: Some(sdp), .. } => return Some(Post::Described { leg, sdp, answer: None }),
+        SipEvent::Reinvited { sdp: Some(sdp), answer, .. } => return Some(Post::Described { leg, sdp, answer }),
+        // An ACK without news, our own BYE, a refresh; keys in INFO come with the other ways of pressing keys.
+        SipEvent::Confirmed { sdp: None, .. }
+        | SipEvent::Reinvited { sdp: None, .. }
+        | SipEvent::Ended { by: By::Us, .. }
+        | SipEvent::Info { .. }
+        | SipEvent::Invited { .. } => return None,
+    };
+    Some(Post::Event(event))
+}
+
+fn cause(failure: &Failure) -> Cause {
+    match failure {
+        Failure::Refused { status, .. } => Cause::from_status(*status),
+        Failure::Timeout => Cause::Timeout,
+        Failure::Transport | Failure::Unresolved => Cause::ServerFailure,
+        Failure::BadRequest => Cause::NotFound,
+        Failure::NoSdp => Cause::NoMedia,
+    }
+}
+
+/// The call's view of an INVITE. The number a trunk asserts counts more than the one the caller shows.
+pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> Invitation {
+    let shown = invite.asserted.as_ref().filter(|asserted| !asserted.user.reveal().is_empty()).unwrap_or(&invite.from);
+    let caller = if invite.anonymous {
+        Party { anonymous: true, ..Party::default() }
+    } else {
+        Party { user: shown.user.clone(), display: invite.from.display.clone(), anonymous: false }
+    };
+    let headers = invite.headers.iter().filter(|(name, _)| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("x-") || name == "user-to-user" || name == "diversion"
+    });
+    Invitation {
+        caller,
+        called: invite.called_user.clone().into(),
+        trunk: trunk.to_owned(),
+        headers: headers.map(|(name, value)| (variable(name), value.clone())).collect(),
+        codec,
+    }
+}
+
+/// `X-CRM-ID` becomes `crm_id`.
+fn variable(header: &str) -> String {
+    let name = header.to_ascii_lowercase();
+    name.strip_prefix("x-").unwrap_or(&name).replace('-', "_")
+}
