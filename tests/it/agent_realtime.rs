@@ -3,7 +3,7 @@
 use ringback::agent::{
     AgentCommand, AgentEvent, AgentSpec, Audio, FailedKind, FirstWords, Tally, ToolSpec, Usage, Who, dial,
 };
-use ringback::model::{Heard, Mouth, Pii, Secret, Speech};
+use ringback::model::{Heard, ItemId, Mouth, Pii, Secret, Speech};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
@@ -272,6 +272,27 @@ async fn a_prompt_that_changed_while_it_rang_is_the_prompt() {
     assert_eq!(update["session"], json!({ "type": "realtime", "instructions": "The caller is Ada." }));
     assert!(create["response"]["instructions"].as_str().unwrap().ends_with("\"Good morning, Ada.\""));
     session.assert_no_errors();
+}
+
+#[tokio::test]
+async fn the_call_knows_when_the_agents_last_word_was_heard() {
+    let vendor = RealtimeServer::start_with(Options { speaks_ms: Some(200), ..Options::default() }).await;
+    let first_words = FirstWords::Agent(Pii::new("Good morning.".to_owned()));
+    let mut phone = Phone::dial(AgentSpec { first_words, ..spec(&vendor.url()) });
+    assert_eq!(phone.event().await, AgentEvent::Ready);
+
+    phone.tell(AgentCommand::Start).await;
+    assert_eq!(phone.any_event().await, AgentEvent::Speaking);
+    let (item, _) = phone.utterance().await;
+    let item: ItemId = item.as_str().into();
+    phone.heard.send(Heard::Finished { item, heard_ms: 200 }).await.unwrap();
+
+    // Nothing is quiet before the worker says that it was heard.
+    let mut seen = Vec::new();
+    while !matches!(seen.last(), Some(AgentEvent::Quiet)) {
+        seen.push(phone.any_event().await);
+    }
+    assert!(seen.iter().any(|event| matches!(event, AgentEvent::Said { .. })), "{seen:?}");
 }
 
 #[tokio::test]
@@ -673,7 +694,17 @@ impl Phone {
         drop(all.expect("the agent listens"));
     }
 
+    /// The next event that is not about whether the agent speaks.
     async fn event(&mut self) -> AgentEvent {
+        loop {
+            let event = self.any_event().await;
+            if !matches!(event, AgentEvent::Speaking | AgentEvent::Quiet) {
+                return event;
+            }
+        }
+    }
+
+    async fn any_event(&mut self) -> AgentEvent {
         in_time("an event", self.events.recv()).await.expect("the agent is there")
     }
 
@@ -688,7 +719,9 @@ impl Phone {
     async fn events_to_the_end(&mut self) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         while let Some(event) = self.events.recv().await {
-            events.push(event);
+            if !matches!(event, AgentEvent::Speaking | AgentEvent::Quiet) {
+                events.push(event);
+            }
         }
         events
     }

@@ -40,15 +40,14 @@ impl Sipp {
         // Half a minute of tone as raw µ-law, which is what rtp_stream plays.
         let ulaw: Vec<u8> = tone(CALLER, 30_000, 8000).into_iter().map(encode).collect();
         fs::write(folder.path().join("caller.ulaw"), ulaw).unwrap();
-        let (low, high) = ports();
+        let media = media_port();
         let mut command = Command::new("sipp");
         command
             .arg("-sf")
             .arg(root().join("tests/interop/sipp").join(scenario))
             .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-nostdin", "-trace_err", "-error_file", "errors.log"])
             .args(["-trace_stat", "-stf", "stat.csv", "-fd", "1"])
-            .args(["-p", &at.port().to_string(), "-mp", &low.to_string()])
-            .args(["-min_rtp_port", &low.to_string(), "-max_rtp_port", &high.to_string()])
+            .args(["-p", &at.port().to_string(), "-mp", &media.to_string()])
             .args(more)
             .current_dir(folder.path());
         Sipp { program: Program::start(command), folder }
@@ -72,12 +71,10 @@ impl Sipp {
     }
 }
 
-// Each SIPp has its own media ports, above the gateways' and below the ephemeral ones of Linux (32768).
-fn ports() -> (u16, u16) {
+// Each SIPp has its own media ports, below the gateways' and the phones'.
+fn media_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let slot = NEXT.fetch_add(1, Ordering::Relaxed) % 10;
-    let low = 6_000 + slot * 900;
-    (low, low + 898)
+    6_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10 * 900
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl Stage {
                         let first = first_words.as_ref().map_or("waits for the caller", |words| words.reveal());
                         format!("start: {} | {first}", instructions.reveal())
                     }
-                    Told::Result { id, output } => format!("result of {id}: {}", output.reveal()),
+                    Told::Result { id, output, .. } => format!("result of {id}: {}", output.reveal()),
                     Told::Say(text) => format!("say: {}", text.reveal()),
                     Told::Digit(digit) => format!("key {}", digit.reveal().as_char()),
                 };

@@ -1,0 +1,137 @@
+//! The binary itself: help, exit codes, and what stands on which stream.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use ringback::sim::{World, plan_for};
+use serde_json::Value;
+
+const COMMANDS: [&str; 5] = ["demo", "run", "check", "call", "replay"];
+
+#[test]
+fn every_command_shows_examples_and_exit_codes() {
+    for command in COMMANDS {
+        let help = ringback(&[command, "--help"]);
+        let text = stdout(&help);
+
+        let examples = text.lines().filter(|line| line.trim_start().starts_with("ringback ")).count();
+        assert_eq!(help.status.code(), Some(0), "{command}");
+        assert!(examples >= 2, "{command} has {examples} examples:\n{text}");
+        assert!(text.contains("--json") && text.contains("Exit codes:"), "{command}:\n{text}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2_and_says_nothing_on_standard_output() {
+    for arguments in [&["no-such-command"][..], &["call", "not a uri"], &["check", "--no-such-option"]] {
+        let output = ringback(arguments);
+
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_broken_configuration_ends_with_78_and_names_the_file() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    fs::write(folder.path().join("gateway.toml"), "version = 1\nspi = {}\n").expect("the file can be written");
+    let dir = folder.path().to_str().expect("the path is text");
+
+    let human = ringback(&["check", "--config-dir", dir]);
+    let json = ringback(&["check", "--config-dir", dir, "--json"]);
+
+    assert_eq!((human.status.code(), json.status.code()), (Some(78), Some(78)));
+    assert!(stdout(&human).contains("gateway.toml") && stdout(&human).contains("spi"), "{}", stdout(&human));
+    let found: Value = serde_json::from_str(&stdout(&json)).expect("one JSON value");
+    assert_eq!(found["ok"], false);
+    assert!(found["diagnostics"].as_array().is_some_and(|list| list.iter().any(|one| one["file"] == "gateway.toml")));
+}
+
+#[test]
+fn a_journal_of_this_version_replays_without_a_difference() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = write_journal(folder.path(), 13);
+
+    let human = ringback(&["replay", &path]);
+    let json = ringback(&["replay", &path, "--json"]);
+
+    assert_eq!(human.status.code(), Some(0), "{}", stdout(&human));
+    assert!(stdout(&human).contains("every command is the same"), "{}", stdout(&human));
+    let verdict: Value = serde_json::from_str(&stdout(&json)).expect("one JSON value");
+    assert_eq!((&verdict["ok"], &verdict["replay"]["same"]), (&Value::Bool(true), &Value::Bool(true)));
+    assert_eq!(stdout(&human).lines().next(), verdict["ladder"][0].as_str());
+}
+
+#[test]
+fn a_journal_that_was_changed_is_caught_at_its_line() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = write_journal(folder.path(), 13);
+    let text = fs::read_to_string(&path).expect("the journal is there");
+    let is_ring = |line: &str| line.contains(r#""commands":["ring""#);
+    let line = text.lines().position(is_ring).expect("it rang");
+    // A nanosecond later: the digest of the line is over its time as well.
+    fs::write(&path, text.replacen(r#"{"at":1,"#, r#"{"at":2,"#, 1)).expect("the file can be written");
+
+    let output = ringback(&["replay", &path, "--json"]);
+
+    let verdict: Value = serde_json::from_str(&stdout(&output)).expect("one JSON value");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(verdict["replay"]["same"], false);
+    assert_eq!(verdict["replay"]["line"], line + 1);
+}
+
+#[test]
+fn without_its_vault_a_call_is_drawn_but_not_replayed() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = write_journal(folder.path(), 13);
+    fs::remove_file(Path::new(&path).with_extension("vault")).expect("there is a vault");
+
+    let whole = ringback(&["replay", &path]);
+    let ladder = ringback(&["replay", &path, "--ladder-only"]);
+
+    assert_eq!((whole.status.code(), ladder.status.code()), (Some(1), Some(0)));
+    assert!(stdout(&whole).starts_with(stdout(&ladder).trim_end()));
+    assert!(stdout(&whole).contains("no vault"), "{}", stdout(&whole));
+}
+
+#[test]
+fn a_journal_of_the_first_format_still_opens() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/journals/v1.jsonl");
+
+    let output = ringback(&["replay", path, "--json"]);
+
+    // Later versions may decide otherwise, but they can read every event.
+    let verdict: Value = serde_json::from_str(&stdout(&output)).expect("one JSON value");
+    assert!(verdict["replay"]["same"].is_boolean(), "{}", verdict["replay"]);
+    assert_eq!(verdict["sealed"], true);
+    assert!(verdict["ladder"].as_array().is_some_and(|lines| lines.len() > 20));
+}
+
+#[test]
+fn a_call_to_nobody_ends_with_69() {
+    // TCP port 9 of loopback: refused at once, where UDP would wait for 32 seconds.
+    let output = ringback(&["call", "sip:nobody@127.0.0.1:9;transport=tcp", "--json"]);
+
+    assert_eq!(output.status.code(), Some(69), "{}", String::from_utf8_lossy(&output.stderr));
+    let verdict: Value = serde_json::from_str(&stdout(&output)).expect("one JSON value");
+    assert_eq!(verdict["ok"], false);
+}
+
+fn write_journal(folder: &Path, seed: u64) -> String {
+    let report = World::new(seed, Arc::new(plan_for(seed))).run();
+    let path = folder.join("call.jsonl");
+    let vault: String = report.vault.iter().map(|value| format!("{value}\n")).collect();
+    fs::write(&path, &report.journal).expect("the file can be written");
+    fs::write(path.with_extension("vault"), vault).expect("the file can be written");
+    path.to_str().expect("the path is text").to_owned()
+}
+
+fn ringback(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringback")).args(arguments).output().expect("the binary can be run")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("the output is text")
+}
