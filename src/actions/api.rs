@@ -29,7 +29,7 @@ pub struct Api {
     pub timeout: Duration,
     /// Variable and JSONPath (RFC 9535) of what it is set to. The first match counts; without a match the variable
     /// stays as it is.
-    pub save: Vec<(String, String)>,
+    pub save: Vec<(String, JsonPath)>,
     /// What the caller hears meanwhile; `None` before and after a call.
     pub waiting: Option<Waiting>,
 }
@@ -142,8 +142,7 @@ impl Api {
         }
         let answer = parsed.unwrap_or(Value::Null);
         for (name, path) in &self.save {
-            // Checked when the configuration was loaded; a path that does not parse finds nothing.
-            let found = JsonPath::parse(path).ok().and_then(|path| path.query(&answer).first().cloned());
+            let found = path.query(&answer).first().cloned();
             if let Some(value) = found {
                 out.push(Effect::Set(name.clone(), value));
             }

@@ -1,5 +1,7 @@
 //! Running one action: inputs in, effects out.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,11 +21,11 @@ pub struct Run {
 
 #[derive(Clone, Debug)]
 enum Doing {
-    Say(Say),
-    Menu(Menu, MenuState),
-    Api(Api, ApiState),
-    Transfer(TransferTo, Option<RunOutcome>),
-    HangUp(HangUp),
+    Say(Arc<Say>),
+    Menu(Arc<Menu>, MenuState),
+    Api(Arc<Api>, ApiState),
+    Transfer(Arc<TransferTo>, Option<RunOutcome>),
+    HangUp(Arc<HangUp>),
     Over,
 }
 
@@ -58,7 +60,7 @@ pub enum Effect {
     /// Wake me after this time; `None`: do not.
     Wait(Option<Duration>),
     /// Give the caller to somebody else.
-    Transfer(TransferTo),
+    Transfer(Arc<TransferTo>),
     /// End the call, then run this workflow.
     HangUp {
         #[allow(missing_docs)]
@@ -94,7 +96,7 @@ pub struct RunOutcome {
     /// One of five.
     pub result: RunResult,
     /// More exactly, in `snake_case`; workflows branch on it.
-    pub code: String,
+    pub code: Cow<'static, str>,
     /// What an agent is told beside the code.
     pub told: Pii<Value>,
 }
@@ -117,23 +119,23 @@ pub enum RunResult {
 
 impl RunOutcome {
     /// Success with a code.
-    pub fn success(code: impl Into<String>) -> RunOutcome {
+    pub fn success(code: impl Into<Cow<'static, str>>) -> RunOutcome {
         RunOutcome { result: RunResult::Success, code: code.into(), told: Pii::default() }
     }
 
     /// Error with a code.
-    pub fn error(code: impl Into<String>) -> RunOutcome {
+    pub fn error(code: impl Into<Cow<'static, str>>) -> RunOutcome {
         RunOutcome { result: RunResult::Error, code: code.into(), told: Pii::default() }
     }
 
     /// Took too long.
     pub fn timeout() -> RunOutcome {
-        RunOutcome { result: RunResult::Timeout, code: "timeout".to_owned(), told: Pii::default() }
+        RunOutcome { result: RunResult::Timeout, code: "timeout".into(), told: Pii::default() }
     }
 
     /// The call went on without it.
     pub fn cancelled() -> RunOutcome {
-        RunOutcome { result: RunResult::Cancelled, code: "cancelled".to_owned(), told: Pii::default() }
+        RunOutcome { result: RunResult::Cancelled, code: "cancelled".into(), told: Pii::default() }
     }
 
     /// Whether it did what it should.

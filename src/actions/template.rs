@@ -86,13 +86,13 @@ impl Template {
     /// The text with every variable replaced. An unset variable becomes its fallback, else nothing (in JSON: `null`).
     /// The result is personal, for it holds what we know of the caller. It is cut at [`limits::TEMPLATE_LEN_MAX`].
     pub fn render(&self, vars: &Vars, place: Place) -> Pii<String> {
-        let mut text = String::new();
+        let mut text = String::with_capacity(self.source.len() + 32);
         for part in &self.parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
                 Part::Variable { path, fallback } => match (vars.get(path), fallback) {
                     (Some(value), _) if !value.is_null() => encode(value, place, &mut text),
-                    (_, Some(fallback)) => encode(&Value::String(fallback.clone()), place, &mut text),
+                    (_, Some(fallback)) => encode_text(fallback, place, &mut text),
                     _ if place == Place::Json => text.push_str("null"),
                     _ => {}
                 },
@@ -118,31 +118,35 @@ fn variable(inside: &str) -> Option<Part> {
 }
 
 fn encode(value: &Value, place: Place, into: &mut String) {
-    let plain = match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    match value {
+        Value::String(text) => encode_text(text, place, into),
+        other => encode_text(&other.to_string(), if place == Place::Json { Place::Text } else { place }, into),
+    }
+}
+
+fn encode_text(text: &str, place: Place, into: &mut String) {
     match place {
-        Place::Text => into.push_str(&plain),
+        Place::Text => into.push_str(text),
         Place::Url => {
-            for byte in plain.bytes() {
+            for byte in text.bytes() {
                 if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                     into.push(char::from(byte));
                 } else {
-                    into.push_str(&format!("%{byte:02X}"));
+                    into.push('%');
+                    into.push(char::from(HEX[usize::from(byte >> 4)]));
+                    into.push(char::from(HEX[usize::from(byte & 15)]));
                 }
             }
         }
-        Place::Json => match value {
-            Value::String(text) => {
-                let quoted = Value::String(text.clone()).to_string();
-                into.push_str(&quoted[1..quoted.len() - 1]);
-            }
-            other => into.push_str(&other.to_string()),
-        },
-        Place::Header => into.extend(plain.chars().map(|c| if c.is_control() { ' ' } else { c })),
+        Place::Json => {
+            let quoted = Value::String(text.to_owned()).to_string();
+            into.push_str(&quoted[1..quoted.len() - 1]);
+        }
+        Place::Header => into.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c })),
     }
 }
+
+const HEX: [u8; 16] = *b"0123456789ABCDEF";
 
 impl TryFrom<String> for Template {
     type Error = TemplateError;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -86,9 +87,15 @@ impl fmt::Display for Failure {
 }
 
 impl TransferTo {
-    pub(super) fn handle(&self, state: &mut Option<RunOutcome>, input: &Input<'_>, vars: &Vars, out: &mut Vec<Effect>) {
+    pub(super) fn handle(
+        self: &Arc<TransferTo>,
+        state: &mut Option<RunOutcome>,
+        input: &Input<'_>,
+        vars: &Vars,
+        out: &mut Vec<Effect>,
+    ) {
         match input {
-            Input::Started => out.push(Effect::Transfer(self.clone())),
+            Input::Started => out.push(Effect::Transfer(Arc::clone(self))),
             Input::Transferred(Ok(())) => out.push(Effect::Done(RunOutcome::success("transferred"))),
             Input::Transferred(Err(failure)) if self.sorry.is_empty() => {
                 out.push(Effect::Done(RunOutcome::error(failure.code())));

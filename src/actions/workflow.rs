@@ -1,6 +1,7 @@
 //! Actions and workflows as records: what an admin edits, checked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,20 +126,50 @@ impl ParameterType {
     }
 }
 
-/// What an action does; one variant and one file per kind.
+/// What an action does; one variant and one file per kind. Shared, because every run of it holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// Say something to the caller.
-    Say(Say),
+    Say(Arc<Say>),
     /// Let the caller choose by key.
-    Menu(Menu),
+    Menu(Arc<Menu>),
     /// Ask a web service.
-    Api(Api),
+    Api(Arc<Api>),
     /// Give the caller to somebody else.
-    Transfer(TransferTo),
+    Transfer(Arc<TransferTo>),
     /// End the call.
-    HangUp(HangUp),
+    HangUp(Arc<HangUp>),
+}
+
+impl From<Say> for Verb {
+    fn from(say: Say) -> Verb {
+        Verb::Say(Arc::new(say))
+    }
+}
+
+impl From<Menu> for Verb {
+    fn from(menu: Menu) -> Verb {
+        Verb::Menu(Arc::new(menu))
+    }
+}
+
+impl From<Api> for Verb {
+    fn from(api: Api) -> Verb {
+        Verb::Api(Arc::new(api))
+    }
+}
+
+impl From<TransferTo> for Verb {
+    fn from(to: TransferTo) -> Verb {
+        Verb::Transfer(Arc::new(to))
+    }
+}
+
+impl From<HangUp> for Verb {
+    fn from(hang_up: HangUp) -> Verb {
+        Verb::HangUp(Arc::new(hang_up))
+    }
 }
 
 impl Verb {

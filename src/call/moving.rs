@@ -1,6 +1,7 @@
 //! Transfers on a call: the transaction's steps carried out on legs, wiring and timers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::leg::{LegState, Role};
 use super::machine::Call;
@@ -17,7 +18,7 @@ pub(super) struct Moving {
 }
 
 impl Call {
-    pub(super) fn begin_transfer(&mut self, run: RunId, to: TransferTo, out: &mut Commands) {
+    pub(super) fn begin_transfer(&mut self, run: RunId, to: Arc<TransferTo>, out: &mut Commands) {
         if self.moving.is_some() || self.joined.is_some() {
             return self.feed(run, Input::Transferred(Err(Failure::Unreachable)), out);
         }

@@ -1,5 +1,7 @@
 //! What is left of a call when it is over.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Blame, Cause};
@@ -57,7 +59,7 @@ pub struct RunRecord {
     /// The action's or the step's id.
     pub action: String,
     /// The kind of action.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// When it began.
     pub began: Time,
     /// When it ended.

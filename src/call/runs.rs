@@ -167,16 +167,18 @@ impl Call {
         let Some(at) = self.runs.iter().position(|active| active.id == id) else { return };
         let active = self.runs.remove(at);
         let owner = active.owner.clone();
-        self.close(active, outcome.clone(), out);
+        let (is_success, code) = (outcome.is_success(), outcome.code.clone());
+        let told = matches!(owner, Owner::Tool(_)).then(|| told_to_agent(&outcome));
+        self.close(active, outcome, out);
         match owner {
             Owner::Before(at) => {
                 self.before[at] = BeforeState::Done;
                 self.go_on_before(out);
                 self.answer_when_ready(out);
             }
-            Owner::Step(step) => self.step_done(step, &outcome, out),
+            Owner::Step(step) => self.step_done(step, is_success, &code, out),
             Owner::Apology(step) => self.go_to_step(step + 1, out),
-            Owner::Tool(tool_call) => self.answer_agent(tool_call, &outcome, out),
+            Owner::Tool(tool_call) => self.answer_agent(tool_call, told.unwrap_or_default(), out),
         }
     }
 
@@ -190,19 +192,19 @@ impl Call {
         self.history.push(RunRecord {
             run: active.id,
             action: active.name,
-            kind: active.run.kind().to_owned(),
+            kind: active.run.kind().into(),
             began: active.began,
             ended: self.now,
             outcome,
         });
     }
 
-    fn note(&mut self, action: &str, kind: &str, outcome: RunOutcome) {
+    fn note(&mut self, action: &str, kind: &'static str, outcome: RunOutcome) {
         self.runs_begun += 1;
         self.history.push(RunRecord {
             run: RunId(self.runs_begun),
             action: action.to_owned(),
-            kind: kind.to_owned(),
+            kind: kind.into(),
             began: self.now,
             ended: self.now,
             outcome,
@@ -261,18 +263,9 @@ impl Call {
         }
     }
 
-    fn answer_agent(&mut self, tool_call: String, outcome: &RunOutcome, out: &mut Commands) {
+    fn answer_agent(&mut self, tool_call: String, output: String, out: &mut Commands) {
         // An agent that was let go, after a transfer say, has no use for the answer.
         let Some(leg) = self.agent else { return };
-        let mut output = json!({"result": outcome.result, "code": outcome.code});
-        if !outcome.told.reveal().is_null() {
-            output["answer"] = outcome.told.reveal().clone();
-        }
-        let mut output = output.to_string();
-        if output.len() > limits::TOOL_RESULT_MAX {
-            output.truncate(output.floor_char_boundary(limits::TOOL_RESULT_MAX));
-            output.push_str(" … (cut off)");
-        }
         let respond = self.closing == Closing::No;
         out.push(Command::TellAgent { leg, what: Told::Result { id: tool_call, output: Pii::new(output), respond } });
     }
@@ -287,4 +280,18 @@ impl Call {
     pub(super) fn digit_taker(&self) -> Option<RunId> {
         self.runs.iter().rev().find(|active| active.run.takes_digits()).map(|active| active.id)
     }
+}
+
+/// An outcome as a tool's result: JSON, cut to what an agent is given.
+fn told_to_agent(outcome: &RunOutcome) -> String {
+    let mut output = json!({"result": outcome.result, "code": outcome.code});
+    if !outcome.told.reveal().is_null() {
+        output["answer"] = outcome.told.reveal().clone();
+    }
+    let mut output = output.to_string();
+    if output.len() > limits::TOOL_RESULT_MAX {
+        output.truncate(output.floor_char_boundary(limits::TOOL_RESULT_MAX));
+        output.push_str(" … (cut off)");
+    }
+    output
 }

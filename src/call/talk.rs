@@ -7,7 +7,7 @@ use super::leg::LegState;
 use super::machine::{Call, Closing, Phase};
 use super::runs::{Active, Owner};
 use super::{Blame, Cause, Command, Commands, Speaker, Timer, Told, Turn, Wiring};
-use crate::actions::{Connector, Goto, Input, Place, Playing, Reception, RunOutcome, Say, Verb};
+use crate::actions::{Connector, Goto, Input, Place, Playing, Reception, Say, Verb};
 use crate::model::{Digit, LegId, Pii, PlayId, RunId, limits};
 
 /// A workflow that runs live on the call.
@@ -105,18 +105,18 @@ impl Call {
     }
 
     /// A step is done: the branch of its code, then of its result, then the next step.
-    pub(super) fn step_done(&mut self, index: usize, outcome: &RunOutcome, out: &mut Commands) {
+    pub(super) fn step_done(&mut self, index: usize, is_success: bool, code: &str, out: &mut Commands) {
         let plan = Arc::clone(&self.plan);
         let workflow = self.flow.as_ref().and_then(|flow| plan.workflows.get(&flow.workflow));
         let Some(step) = workflow.and_then(|workflow| workflow.steps.get(index)) else { return };
-        let by_result = if outcome.is_success() { step.on_success } else { step.on_error };
-        match step.on.get(&outcome.code).copied().or(by_result) {
+        let by_result = if is_success { step.on_success } else { step.on_error };
+        match step.on.get(code).copied().or(by_result) {
             Some(Goto::Step(next)) => self.go_to_step(next, out),
             Some(Goto::End) => self.end(Cause::Normal, Blame::Agent, out),
             None => {
                 let sorry = self.reception().map(|agent| agent.went_wrong.clone()).unwrap_or_default();
-                if !outcome.is_success() && step.on_success.is_some() && !sorry.is_empty() {
-                    let say = Verb::Say(Say { prompt: sorry, interruptible: true });
+                if !is_success && step.on_success.is_some() && !sorry.is_empty() {
+                    let say = Verb::from(Say { prompt: sorry, interruptible: true });
                     self.begin(Owner::Apology(index), "went_wrong", say, out);
                 } else {
                     self.go_to_step(index + 1, out);

@@ -12,8 +12,12 @@ use tracing_subscriber::EnvFilter;
 pub(super) fn log(level: &str) {
     let filter = EnvFilter::try_from_env("RINGBACK_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // A second call, as in tests, finds the place taken and changes nothing.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(chatter_in_color()).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        // Plain on a terminal too: colours would need the crate's ANSI feature, and it panics when asked without.
+        .with_ansi(false)
+        .try_init();
 }
 
 /// A line that tells what is going on: on a terminal only, on standard error, and gone when the work is done.
@@ -26,7 +30,7 @@ impl Progress {
         // indicatif draws nothing where standard error is no terminal.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(
-            ProgressStyle::with_template("{spinner} {elapsed} {msg}")
+            ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
         bar.set_message(words.to_owned());

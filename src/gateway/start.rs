@@ -56,6 +56,7 @@ impl Gateway {
     /// The first thing that cannot be opened, by name.
     pub async fn start(config: Config, options: Options) -> Result<Gateway, StartError> {
         crate::services::tls::install();
+        crate::observe::install();
         let gateway = &config.gateway;
         let data = gateway.store.data_dir.clone();
         for folder in ["recordings", "journals"] {

@@ -85,7 +85,8 @@ pub fn replay(journal: &Journal, vault: &mut Vault) -> Result<Replayed, JournalE
             .open(|| serde_json::from_value(entry.event.clone()))
             .map_err(|error| JournalError::at(line, error.to_string()))?;
         let (_, now) = recorder.step(&mut call, entry.at, event);
-        if now.digest != entry.digest {
+        // The digest finds what differs anywhere before; the commands, what was changed under an old digest.
+        if now.digest != entry.digest || now.commands != entry.commands {
             let divergence = Divergence { line, written: entry.commands.clone(), now: now.commands };
             return Ok(Replayed { events: at, divergence: Some(divergence) });
         }

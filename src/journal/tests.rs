@@ -41,6 +41,17 @@ fn a_changed_line_is_found() {
 }
 
 #[test]
+fn commands_changed_under_their_digest_are_found() {
+    let (text, values) = written_call();
+    let mut journal = Journal::parse(&text).unwrap();
+    journal.entries[0].commands.remove(0);
+
+    let replayed = replay(&journal, &mut Vault::from_values(values)).unwrap();
+
+    assert_eq!(replayed.divergence.map(|found| found.line), Some(2));
+}
+
+#[test]
 fn a_line_cut_off_by_a_crash_is_left_out() {
     let (text, values) = written_call();
     let last_entry = text.trim_end().rfind('\n').unwrap();

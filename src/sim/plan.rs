@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
+use serde_json_path::JsonPath;
 
 use super::Random;
 use crate::actions::{
@@ -48,11 +49,11 @@ fn plan_with(connector: Connector, fallback: Option<&str>) -> Plan {
         when_to_use: String::new(),
         phase: Phase::Before,
         parameters: Vec::new(),
-        verb: Verb::Api(api("http://crm.test/contacts?number={{caller.number}}", &[("customer.name", "$.name")])),
+        verb: Verb::from(api("http://crm.test/contacts?number={{caller.number}}", &[("customer.name", "$.name")])),
     };
     let history = Action {
         id: "history".to_owned(),
-        verb: Verb::Api(api("http://crm.test/history?name={{customer.name}}", &[("customer.orders", "$.orders")])),
+        verb: Verb::from(api("http://crm.test/history?name={{customer.name}}", &[("customer.orders", "$.orders")])),
         ..lookup.clone()
     };
     let during = |id: &str, verb: Verb| Action {
@@ -78,12 +79,9 @@ fn plan_with(connector: Connector, fallback: Option<&str>) -> Plan {
         ],
         ring_budget: Duration::from_millis(1500),
         during: vec![
-            during("order_status", Verb::Api(order_status())),
-            during("colleague", Verb::Transfer(transfer())),
-            during(
-                "goodbye",
-                Verb::HangUp(HangUp { goodbye: prompt("goodbye.wav"), workflow: Some("note".to_owned()) }),
-            ),
+            during("order_status", Verb::from(order_status())),
+            during("colleague", Verb::from(transfer())),
+            during("goodbye", Verb::from(HangUp { goodbye: prompt("goodbye.wav"), workflow: Some("note".to_owned()) })),
         ],
         after: vec![AfterCall { workflow: "tell-crm".to_owned() }],
         fallback: fallback.map(str::to_owned),
@@ -111,22 +109,22 @@ fn desk() -> Workflow {
         tries: 3,
     };
     let steps = vec![
-        step("hello", Verb::Say(Say { prompt: prompt("names/{{customer.name | there}}.wav"), interruptible: true })),
+        step("hello", Verb::from(Say { prompt: prompt("names/{{customer.name | there}}.wav"), interruptible: true })),
         Step {
             on: BTreeMap::from([
                 ("key_1".to_owned(), Goto::Step(2)),
                 ("key_2".to_owned(), Goto::Step(4)),
                 ("no_match".to_owned(), Goto::Step(5)),
             ]),
-            ..step("menu", Verb::Menu(menu))
+            ..step("menu", Verb::from(menu))
         },
-        Step { on_success: Some(Goto::Step(3)), ..step("order", Verb::Api(order_status())) },
+        Step { on_success: Some(Goto::Step(3)), ..step("order", Verb::from(order_status())) },
         Step {
             on_success: Some(Goto::Step(1)),
-            ..step("tell", Verb::Say(Say { prompt: prompt("order-{{order.status}}.wav"), interruptible: true }))
+            ..step("tell", Verb::from(Say { prompt: prompt("order-{{order.status}}.wav"), interruptible: true }))
         },
-        Step { on_error: Some(Goto::Step(1)), ..step("colleague", Verb::Transfer(transfer())) },
-        step("bye", Verb::HangUp(HangUp { goodbye: prompt("goodbye.wav"), workflow: None })),
+        Step { on_error: Some(Goto::Step(1)), ..step("colleague", Verb::from(transfer())) },
+        step("bye", Verb::from(HangUp { goodbye: prompt("goodbye.wav"), workflow: None })),
     ];
     Workflow { id: "desk".to_owned(), title: "Front desk".to_owned(), steps }
 }
@@ -165,13 +163,17 @@ fn api(url: &str, save: &[(&str, &str)]) -> Api {
         body: None,
         bearer: None,
         timeout: Duration::from_secs(3),
-        save: save.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect(),
+        save: save.iter().map(|(name, path)| ((*name).to_owned(), json_path(path))).collect(),
         waiting: None,
     }
 }
 
 fn prompt(clip: &str) -> Prompt {
     Prompt { clips: vec![template(clip)], text: None }
+}
+
+fn json_path(text: &str) -> JsonPath {
+    JsonPath::parse(text).expect("the paths of this file are well-formed, because every simulated call uses them")
 }
 
 fn template(source: &str) -> Template {

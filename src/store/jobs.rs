@@ -411,7 +411,7 @@ impl StepEnd {
         StepEnd {
             unix_ms: now_unix_ms,
             result: outcome.result,
-            code: outcome.code.clone(),
+            code: outcome.code.to_string(),
             branch: branch.to_owned(),
             sets,
         }

@@ -211,11 +211,11 @@ impl RecordedRun {
         RecordedRun {
             run: run.run.0,
             action: run.action.clone(),
-            kind: run.kind.clone(),
+            kind: run.kind.to_string(),
             began_at: run.began.as_ms(),
             ended_at: run.ended.as_ms(),
             result: run.outcome.result,
-            code: run.outcome.code.clone(),
+            code: run.outcome.code.to_string(),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::actions::{Failure, Fallback, Target, TransferTo};
 use crate::model::LegId;
@@ -15,7 +16,7 @@ use crate::model::LegId;
 /// One transfer under way. It ends with exactly one [`Step::Joined`] or [`Step::GaveUp`].
 #[derive(Clone, Debug)]
 pub struct Transfer {
-    to: TransferTo,
+    to: Arc<TransferTo>,
     waiting: VecDeque<Target>,
     ringing: Option<LegId>,
     last: Failure,
@@ -43,7 +44,7 @@ pub enum Step {
 
 impl Transfer {
     /// A transfer, and its first steps.
-    pub fn start(to: TransferTo) -> (Transfer, Vec<Step>) {
+    pub fn start(to: Arc<TransferTo>) -> (Transfer, Vec<Step>) {
         let mut steps = Vec::new();
         let has_message = !to.message.is_empty();
         let waiting = to.targets.iter().cloned().collect();

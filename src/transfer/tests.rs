@@ -51,14 +51,14 @@ fn a_report_of_another_leg_changes_nothing() {
     assert!(transfer.is_ringing(LegId(2)));
 }
 
-fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> TransferTo {
-    TransferTo {
+fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> Arc<TransferTo> {
+    Arc::new(TransferTo {
         targets: targets.iter().map(|to| target(to)).collect(),
         fallback: fallback.iter().cloned().collect::<BTreeMap<_, _>>(),
         message: Prompt { clips: vec![Template::parse("transfer.wav").unwrap()], text: None },
         music: Some(Template::parse("music.wav").unwrap()),
         sorry: Prompt::default(),
-    }
+    })
 }
 
 fn target(to: &str) -> Target {

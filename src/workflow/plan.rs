@@ -57,7 +57,7 @@ mod tests {
     fn workflow() -> Workflow {
         let step = |id: &str| Step {
             id: id.to_owned(),
-            verb: Verb::HangUp(HangUp::default()),
+            verb: Verb::from(HangUp::default()),
             on: BTreeMap::new(),
             on_success: None,
             on_error: None,

@@ -119,6 +119,17 @@ fn a_call_to_nobody_ends_with_69() {
     assert_eq!(verdict["ok"], false);
 }
 
+#[test]
+fn a_terminal_changes_no_result() {
+    // util-linux's script gives the command a terminal, and hands its exit code on.
+    let command = format!("{} call 'sip:nobody@127.0.0.1:9;transport=tcp'", env!("CARGO_BIN_EXE_ringback"));
+
+    let output = Command::new("script").args(["-qec", &command, "/dev/null"]).output().expect("there is a script");
+
+    assert_eq!(output.status.code(), Some(69), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("panicked"), "{}", stdout(&output));
+}
+
 fn write_journal(folder: &Path, seed: u64) -> String {
     let report = World::new(seed, Arc::new(plan_for(seed))).run();
     let path = folder.join("call.jsonl");

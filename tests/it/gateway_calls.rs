@@ -2,13 +2,15 @@
 
 #![allow(clippy::disallowed_methods, reason = "real peers are waited for by the real clock")]
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::caller::Caller;
 use crate::mock::Answer;
-use crate::rig::{GOODBYE, GREETING, Gateway, MENU, MESSAGE, MUSIC, Rig, SORRY, WEBHOOK_SECRET, shared};
+use crate::rig::{GOODBYE, GREETING, Gateway, MENU, MESSAGE, MUSIC, Rig, SORRY, WEBHOOK_SECRET, beside_a_call, shared};
 
 #[test]
 fn a_caller_is_looked_up_greeted_and_led_through_the_menu() {
@@ -190,6 +192,7 @@ fn an_offer_without_anything_for_us_is_refused_and_counted_as_a_call() {
         caller.ack();
         assert_eq!(rig.mock.event().json()["data"]["endReason"], "no_media");
     }
+    assert!(gateway.metric("ringback_calls_total", "no_media") >= 3.0);
 }
 
 #[test]
@@ -205,20 +208,23 @@ fn a_crm_that_misbehaves_delays_nobody_beyond_the_budget() {
         ("silence", Answer::Hang, 1700),
     ];
 
-    for (what, answer, most) in cases {
-        rig.mock.answer("contacts", [answer]);
-        let mut caller = Caller::new(gateway.udp, "100");
-        let answered = caller.connect();
-        let heard = caller.talk(ms(600), &[]);
-        caller.hang_up();
+    beside_a_call(gateway.udp, || {
+        for (what, answer, most) in cases {
+            rig.mock.answer("contacts", [answer]);
+            let mut caller = Caller::new(gateway.udp, "100");
+            let answered = caller.connect();
+            let heard = caller.talk(ms(600), &[]);
+            caller.hang_up();
 
-        assert!(answered.after < ms(most), "{what}: answered after {:?}", answered.after);
-        assert!(heard.has_tone(GREETING, 300), "{what}: no greeting");
-        let event = rig.mock.event().json();
-        assert_eq!(event["data"]["status"], "COMPLETED", "{what}");
-        let lookup = &event["data"]["runs"][0];
-        assert_ne!(lookup["result"], "success", "{what}: {lookup}");
-    }
+            assert!(answered.after < ms(most), "{what}: answered after {:?}", answered.after);
+            assert!(heard.has_tone(GREETING, 300), "{what}: no greeting");
+            let event = rig.mock.event().json();
+            assert_eq!(event["data"]["status"], "COMPLETED", "{what}");
+            let lookup = &event["data"]["runs"][0];
+            assert_ne!(lookup["result"], "success", "{what}: {lookup}");
+        }
+    });
+    assert!(gateway.metric("ringback_actions_total", "api") >= 5.0);
     gateway.assert_well();
 }
 
@@ -248,46 +254,70 @@ fn a_receiver_that_hangs_or_refuses_is_told_again_and_holds_up_nobody() {
 }
 
 #[test]
-fn garbage_is_dropped_and_no_call_notices() {
+fn garbage_is_counted_and_no_call_notices() {
     let _machine = shared();
     let rig = Rig::new(&[]);
     let mut gateway = Gateway::start(&rig);
     let mut caller = Caller::new(gateway.udp, "102");
     caller.connect();
-    let mut rude = Caller::new(gateway.udp, "102");
+    caller.talk(ms(200), &[]);
 
-    let mut seed = 7_u64;
-    let mut noise = move |length: usize| -> Vec<u8> {
-        (0..length)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                seed.to_be_bytes()[0]
-            })
-            .collect()
-    };
-    let caller_says = crate::rig::tone(crate::rig::CALLER, 3000, 8000);
-    for round in 0..20 {
-        rude.send(&noise(1 + round * 137));
-        rude.send(b"INVITE sip:102@127.0.0.1 SIP/2.0\r\n\r\n");
-        rude.send(
-            b"INVITE \xff\xfe SIP/2.0\r\nVia: nonsense\r\nCSeq: -1 INVITE\r\nContent-Length: 99999999999\r\n\r\n",
-        );
-        rude.send(b"\r\n\r\n");
-        rude.send(&[0; 65_000]);
-        // Into the call's audio, from a stranger.
-        let _ = rude.rtp.send_to(&noise(200), caller.media.unwrap());
-    }
-    let long = "x".repeat(60_000);
-    rude.send(format!("OPTIONS sip:a SIP/2.0\r\nSubject: {long}\r\n\r\n").as_bytes());
-    let heard = caller.talk(ms(2500), &caller_says);
+    beside_a_call(gateway.udp, || {
+        let rude = Caller::new(gateway.udp, "102");
+        let mut noise = noise();
+        for round in 0..20 {
+            rude.send(&noise(1 + round * 137));
+            rude.send(b"INVITE sip:102@127.0.0.1 SIP/2.0\r\n\r\n");
+            rude.send(
+                b"INVITE \xff\xfe SIP/2.0\r\nVia: nonsense\r\nCSeq: -1 INVITE\r\nContent-Length: 99999999999\r\n\r\n",
+            );
+            rude.send(b"\r\n\r\n");
+            rude.send(&[0; 65_000]);
+            // Into a call's audio, from a stranger.
+            let _ = rude.rtp.send_to(&noise(200), caller.media.unwrap());
+        }
+        let long = "x".repeat(60_000);
+        rude.send(format!("OPTIONS sip:a SIP/2.0\r\nSubject: {long}\r\n\r\n").as_bytes());
+        caller.talk(ms(1500), &[]);
+    });
     caller.hang_up();
 
-    assert!(heard.has_tone(crate::rig::CALLER, 1800), "the echo goes on: {:?}", heard.tone(crate::rig::CALLER));
-    assert!(heard.longest_gap < ms(200), "a hole of {:?}", heard.longest_gap);
-    rude.invite();
-    rude.answered();
-    rude.hang_up();
+    assert!(gateway.metric("ringback_sip_garbage_total", "") >= 20.0, "garbage is counted");
+    assert!(gateway.metric("ringback_rtp_packets_refused_total", "") >= 10.0, "a stranger's audio is counted");
+    let mut next = Caller::new(gateway.udp, "102");
+    next.connect();
+    next.hang_up();
     gateway.assert_well();
+}
+
+#[test]
+fn a_tcp_peer_that_talks_nonsense_is_cut_off_and_no_call_notices() {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    let mut gateway = Gateway::start(&rig);
+    let mut noise = noise();
+    let huge = format!("INVITE sip:102@a SIP/2.0\r\nContent-Length: {}\r\n\r\n", u64::MAX);
+    let attacks = [noise(300_000), huge.into_bytes(), b"INVITE sip:102@a SIP/2.0\r\nX: ".repeat(20_000)];
+
+    beside_a_call(gateway.udp, || {
+        for attack in &attacks {
+            let mut stream = TcpStream::connect(gateway.tcp).unwrap();
+            stream.set_read_timeout(Some(ms(10_000))).unwrap();
+            // The gateway may hang up in the middle of it.
+            let _ = stream.write_all(attack);
+            let mut said = Vec::new();
+            let ended = stream.read_to_end(&mut said);
+            let cut = ended.is_ok() || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+            assert!(cut, "still connected after {} octets of nonsense", attack.len());
+        }
+    });
+    gateway.assert_well();
+}
+
+// Noise that is the same in each run.
+fn noise() -> impl FnMut(usize) -> Vec<u8> {
+    let mut random = ringback::sim::Random::new(7);
+    move |length| (0..length).map(|_| random.number().to_be_bytes()[0]).collect()
 }
 
 #[test]

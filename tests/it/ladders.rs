@@ -244,7 +244,10 @@ impl Stage {
                         let first = first_words.as_ref().map_or("waits for the caller", |words| words.reveal());
                         format!("start: {} | {first}", instructions.reveal())
                     }
-                    Told::Result { id, output, .. } => format!("result of {id}: {}", output.reveal()),
+                    Told::Result { id, output, respond } => {
+                        let quiet = if *respond { "" } else { ", to be taken in silence" };
+                        format!("result of {id}{quiet}: {}", output.reveal())
+                    }
                     Told::Say(text) => format!("say: {}", text.reveal()),
                     Told::Digit(digit) => format!("key {}", digit.reveal().as_char()),
                 };
@@ -523,7 +526,7 @@ fn each_transfer(plan: &mut Plan, change: impl Fn(&mut TransferTo)) {
     };
     for verb in workflows.chain(tools) {
         if let Verb::Transfer(to) = verb {
-            change(to);
+            change(Arc::make_mut(to));
         }
     }
 }

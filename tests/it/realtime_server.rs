@@ -87,6 +87,8 @@ async fn accept(listener: TcpListener, options: Options, to_test: mpsc::Sender<S
 // The library wants its error type by value.
 #[expect(clippy::result_large_err)]
 async fn serve(stream: TcpStream, options: Options, to_test: mpsc::Sender<Session>) {
+    // As every vendor does: otherwise the second of two small messages waits for the acknowledgement of the first.
+    stream.set_nodelay(true).expect("a socket takes the option");
     let status = options.status;
     let mut model = String::new();
     let upgrade = |request: &Request, response: Response| judge(request, response, status, &mut model);

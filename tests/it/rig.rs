@@ -5,11 +5,11 @@
 #![allow(clippy::disallowed_methods, reason = "real peers are waited for by the real clock")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::caller::Caller;
 use crate::mock::{Answer, Mock};
 
 /// A configuration on disk, and the mock it points to.
@@ -82,7 +83,7 @@ impl Rig {
                  [media]\naddress = \"127.0.0.1\"\nport_first = {first}\nport_last = {last}\nloopback_only = true\n\
                  [store]\npath = \"{data}/ringback.db\"\ndata_dir = \"{data}\"\n\
                  [limits]\nmax_calls = 400\nmax_calls_per_second = 200\n\
-                 [egress]\nprivate = \"deny\"\nallow = [\"{origin}\"]\n"
+                 [admin]\nlisten = \"127.0.0.1:0\"\n[egress]\nprivate = \"deny\"\nallow = [\"{origin}\"]\n"
             ),
         );
         let to_agent = |called: &str, agent: &str| format!("[[route]]\ncalled = \"{called}\"\nagent = \"{agent}\"\n");
@@ -232,6 +233,7 @@ pub(crate) struct Gateway {
     child: Child,
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
+    admin: SocketAddr,
     log: PathBuf,
 }
 
@@ -265,13 +267,33 @@ impl Gateway {
             let found = listed.iter().find(is_it).unwrap_or_else(|| panic!("no {transport} in {ready}"));
             found["address"].as_str().unwrap().parse().unwrap()
         };
-        Gateway { udp: address("udp"), tcp: address("tcp"), child, log }
+        let admin = ready["admin"].as_str().expect("the ready line names the admin listener").parse().unwrap();
+        Gateway { udp: address("udp"), tcp: address("tcp"), admin, child, log }
+    }
+
+    /// Its process id.
+    #[allow(dead_code, reason = "the bench `load` reads its memory")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// As `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// The sum of a metric over all its labels that hold these words.
+    pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let lines = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// It has not died, and nothing in it panicked.
@@ -370,6 +392,31 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A call to the echo that talks while `work` goes on beside it, and then proves that it noticed nothing.
+pub(crate) fn beside_a_call<R>(gateway: SocketAddr, work: impl FnOnce() -> R) -> R {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let bystander = scope.spawn(|| {
+            let mut caller = Caller::new(gateway, "102");
+            caller.connect();
+            let mut gaps = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let heard = caller.talk(Duration::from_secs(1), &tone(CALLER, 1000, 8000));
+                gaps.push((heard.longest_gap, heard.tone(CALLER).map_or(0, |(from, to)| to - from)));
+            }
+            caller.hang_up();
+            gaps
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        let seconds = bystander.join().expect("the bystander's call goes well");
+        for (gap, toned_ms) in &seconds {
+            assert!(*gap < Duration::from_millis(200) && *toned_ms >= 800, "the call beside it suffered: {seconds:?}");
+        }
+        done
+    })
 }
 
 /// A UDP port that was free a moment ago.

@@ -187,7 +187,7 @@ fn a_record_has_the_fields_and_times_of_the_feature_table() {
     outcome.runs.push(RunRecord {
         run: RunId(3),
         action: "order-status".to_owned(),
-        kind: "api".to_owned(),
+        kind: "api".into(),
         began: Time::from_ms(2_000),
         ended: Time::from_ms(2_400),
         outcome: RunOutcome::success("ok"),

@@ -10,11 +10,12 @@ use ringback::services::Secrets;
 use ringback::store::{JobRecord, JobState, NewJob, Store};
 use ringback::webhook::Schedule;
 use ringback::workflow::Workflows;
+use serde_json_path::JsonPath;
 
 use crate::outside::{Answer, Disk, PATIENCE, Receiver, http, now, record, until};
 
 fn api(method: Method, url: &str) -> Verb {
-    Verb::Api(Api {
+    Verb::from(Api {
         method,
         url: Template::parse(url).unwrap(),
         query: Vec::new(),
@@ -72,11 +73,12 @@ async fn steps_run_in_order_with_what_was_known_and_what_was_learned() {
     let mut crm = Receiver::start([Answer::Body(200, r#"{"id": 77}"#), Answer::Status(201)]).await;
     let mut find = api(Method::Get, &format!("{}/find?name={{{{customer.name}}}}", crm.url));
     if let Verb::Api(find) = &mut find {
-        find.save = vec![("contact".to_owned(), "$.id".to_owned())];
+        Arc::make_mut(find).save = vec![("contact".to_owned(), JsonPath::parse("$.id").unwrap())];
     }
     let mut note = api(Method::Post, &format!("{}/contacts/{{{{contact}}}}/notes", crm.url));
     if let Verb::Api(note) = &mut note {
-        note.body = Some(Template::parse(r#"{"ended": "{{call.end_reason}}", "seconds": {{call.duration}}}"#).unwrap());
+        Arc::make_mut(note).body =
+            Some(Template::parse(r#"{"ended": "{{call.end_reason}}", "seconds": {{call.duration}}}"#).unwrap());
     }
     end_call(&store, &workflow(vec![step("find", find), step("note", note)])).await;
 
@@ -247,7 +249,7 @@ async fn what_needs_a_caller_is_skipped() {
     let disk = Disk::new();
     let store = disk.open().await;
     let mut crm = Receiver::start([Answer::Status(200)]).await;
-    let say = Verb::Say(Say { prompt: Prompt::default(), interruptible: false });
+    let say = Verb::from(Say { prompt: Prompt::default(), interruptible: false });
     end_call(&store, &workflow(vec![step("bye", say), step("note", api(Method::Post, &crm.url))])).await;
 
     let _workflows = start(&store);

@@ -209,3 +209,79 @@ async fn hook(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) ->
         (true, true) => StatusCode::NO_CONTENT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_is_taken_at_the_second_attempt_and_only_when_signed() {
+        let (crm, address) = crm().await;
+        let body = r#"{"type":"call.ended","data":{"id":"0190a5c8-0000-7000-8000-000000000001","status":"COMPLETED"}}"#;
+
+        let unsigned = post(address, "evt_1", sign("evt_1", body).0, "v1,AAAA", body).await;
+        let seen_unsigned = crm.seen();
+        let (time, signature) = sign("evt_2", body);
+        let first = post(address, "evt_2", time, &signature, body).await;
+        let second = post(address, "evt_2", time, &signature, body).await;
+        let forged = post(address, "evt_2", time, &signature, &body.replace("COMPLETED", "CANCELED")).await;
+
+        assert_eq!((unsigned, first, second, forged), (401, 500, 204, 401));
+        assert!(!seen_unsigned.hooks[0].is_signed);
+        let call = crm.seen().hooks[0].call.expect("the body names a call");
+        assert!(crm.seen().was_told(call) && !seen_unsigned.was_told(call));
+        assert_eq!(crm.seen().hooks_of(call).filter(|hook| hook.is_taken).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_is_given_up_is_noticed() {
+        let (mut crm, address) = crm().await;
+        let mut asking = TcpStream::connect(address).await.expect("the CRM listens");
+        let query = format!("GET /contacts?number={} HTTP/1.1\r\nhost: crm\r\n\r\n", HANGS[0].replace('+', "%2B"));
+        asking.write_all(query.as_bytes()).await.expect("the CRM reads");
+        assert!(crm.until(soon(), |seen| seen.lookups == 1).await);
+
+        let before = crm.seen().dropped(HANGS[0]).is_some();
+        drop(asking);
+
+        assert!(!before);
+        assert!(crm.until(soon(), |seen| seen.dropped(HANGS[0]).is_some()).await);
+    }
+
+    async fn crm() -> (Crm, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has ports");
+        let address = listener.local_addr().expect("it is bound");
+        (Crm::start(listener, SECRET).expect("it is a secret"), address)
+    }
+
+    /// The time of the signature, and the signature.
+    fn sign(event: &str, body: &str) -> (i64, String) {
+        let time = crate::gateway::unix_ms() / 1000;
+        let webhook = Webhook::new(SECRET).expect("it is a secret");
+        (time, webhook.sign(event, time, body.as_bytes()).expect("it can be signed"))
+    }
+
+    async fn post(address: SocketAddr, event: &str, time: i64, signature: &str, body: &str) -> u16 {
+        let mut connection = TcpStream::connect(address).await.expect("the CRM listens");
+        let request = format!(
+            "POST /hooks HTTP/1.1\r\nhost: crm\r\nconnection: close\r\nwebhook-id: {event}\r\n\
+             webhook-timestamp: {time}\r\nwebhook-signature: {signature}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        connection.write_all(request.as_bytes()).await.expect("the CRM reads");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.expect("the CRM answers in text");
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("it is HTTP")
+    }
+
+    fn soon() -> Instant {
+        stopwatch::now() + Duration::from_secs(5)
+    }
+
+    const SECRET: &str = "whsec_cmluZ2JhY2stZGVtby1jcm0tdGVzdHMh";
+}

@@ -172,7 +172,6 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_delay_of_a_media_worker_can_be_measured() {
         let delay = measure().await.expect("loopback has ports");
-        eprintln!("{delay:?}");
         assert!(delay.ingress_p50 <= delay.ingress_p99 && delay.egress_p50 <= delay.egress_p99);
         // An agent's words wait for a tick, which comes every 20 ms: ten on the average.
         assert!(delay.egress_p50 >= 1.0, "{delay:?}");

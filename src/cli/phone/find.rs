@@ -12,15 +12,17 @@ pub fn find(heard: &[i16], clip: &[u8], from: usize) -> Option<usize> {
     let (at, needle) = loudest(&clip)?;
     let heard: Vec<f32> = heard.get(from..)?.iter().map(|sample| f32::from(*sample)).collect();
     let norm = energy(needle).sqrt();
-    let mut window: f32 = heard.get(..needle.len()).map(energy)?;
+    // In f64: a running sum over minutes of sound must still know silence when it comes.
+    let mut window = heard.get(..needle.len()).map(|first| f64::from(energy(first)))?;
+    let quiet = f64::from(norm * norm * QUIET_RATIO);
     for start in 0..=heard.len() - needle.len() {
         let slice = &heard[start..start + needle.len()];
-        // A window far quieter than the needle is silence; a running sum of floats drifts by less than that.
-        if window > norm * norm * QUIET_RATIO && correlation(slice, needle) > ALIKE * energy(slice).sqrt() * norm {
+        // A window far quieter than the needle is not worth a correlation.
+        if window > quiet && correlation(slice, needle) > ALIKE * energy(slice).sqrt() * norm {
             return Some((from + start).saturating_sub(at));
         }
         if let Some(next) = heard.get(start + needle.len()) {
-            window += next * next - slice[0] * slice[0];
+            window += f64::from(*next).powi(2) - f64::from(slice[0]).powi(2);
         }
     }
     None

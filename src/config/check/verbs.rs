@@ -40,15 +40,15 @@ impl Check<'_> {
     /// The verb of a place that holds exactly one; the caller has seen to that.
     pub(super) fn verb(&mut self, at: &At, kinds: &Kinds<'_>) -> Option<Verb> {
         if let Some(say) = kinds.say {
-            Some(Verb::Say(self.say(&at.key("say"), say)))
+            Some(self.say(&at.key("say"), say).into())
         } else if let Some(menu) = kinds.menu {
-            Some(Verb::Menu(self.menu(&at.key("menu"), menu)))
+            Some(self.menu(&at.key("menu"), menu).into())
         } else if let Some(api) = kinds.api {
-            Some(Verb::Api(self.api(&at.key("api"), api)))
+            Some(self.api(&at.key("api"), api).into())
         } else if let Some(transfer) = kinds.transfer {
-            Some(Verb::Transfer(self.transfer(&at.key("transfer"), transfer)))
+            Some(self.transfer(&at.key("transfer"), transfer).into())
         } else {
-            kinds.hang_up.as_ref().map(|hang_up| Verb::HangUp(self.hang_up(&at.key("hang_up"), hang_up)))
+            kinds.hang_up.as_ref().map(|hang_up| self.hang_up(&at.key("hang_up"), hang_up).into())
         }
     }
 
@@ -155,14 +155,16 @@ impl Check<'_> {
             self.header(&at.key("headers").key(name).on_key(), name);
         }
         let body = api.body.as_ref().map(|body| self.body(&at.key("body"), body, api));
+        let mut save = Vec::new();
         for (name, path) in &api.save {
             let at = at.key("save").key(name);
             self.sets(&at.on_key(), name);
-            if let Err(error) = JsonPath::parse(path) {
-                self.report(
+            match JsonPath::parse(path) {
+                Ok(path) => save.push((name.clone(), path)),
+                Err(error) => self.report(
                     Mistake::error(code::JSON_PATH, at.offset(error.position()), "this is no JSONPath")
                         .hint("write it as $.contacts[0].name (RFC 9535)"),
-                );
+                ),
             }
         }
         Api {
@@ -173,7 +175,7 @@ impl Check<'_> {
             body,
             bearer: api.bearer.as_ref().map(|secret| self.secret(&at.key("bearer"), secret)),
             timeout: Duration::from_millis(api.timeout_ms),
-            save: api.save.iter().map(|(name, path)| (name.clone(), path.clone())).collect(),
+            save,
             waiting: api.waiting.as_ref().map(|waiting| self.waiting(&at.key("waiting"), waiting)),
         }
     }
