@@ -72,6 +72,10 @@ pub const SIP_BACKLOG_MAX: usize = 4096;
 /// Commands waiting for the SIP task. The sender waits when it is full.
 pub const SIP_COMMANDS: usize = 1024;
 
+/// Responses waiting for one listener. UDP takes them at once, so a full queue is a peer on TCP that does not read: further
+/// ones are left out and counted, and whoever does read repeats the request.
+pub const SIP_RESPONSES: usize = 1024;
+
 /// Dialogs at once. Ten times what one machine carries; further INVITEs are answered 503.
 pub const SIP_DIALOGS_MAX: usize = 20_000;
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::caller::Caller;
 use crate::mock::Answer;
-use crate::rig::{GOODBYE, GREETING, Gateway, MENU, MESSAGE, MUSIC, Rig, SORRY, WEBHOOK_SECRET, shared};
+use crate::rig::{GOODBYE, GREETING, Gateway, MENU, MESSAGE, MUSIC, Rig, SORRY, WEBHOOK_SECRET, alone, shared};
 
 #[test]
 fn a_caller_is_looked_up_greeted_and_led_through_the_menu() {
@@ -190,6 +190,33 @@ fn an_offer_without_anything_for_us_is_refused_and_counted_as_a_call() {
         caller.ack();
         assert_eq!(rig.mock.event().json()["data"]["endReason"], "no_media");
     }
+}
+
+#[test]
+fn a_peer_that_never_reads_holds_up_nobody() {
+    let _machine = alone();
+    let rig = Rig::new(&[]);
+    let mut gateway = Gateway::start(&rig);
+    let mut deaf = std::net::TcpStream::connect(gateway.tcp).unwrap();
+    deaf.set_write_timeout(Some(ms(2000))).unwrap();
+
+    for n in 0..60_000 {
+        let options = format!(
+            "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKdeaf{n}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:a@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: deaf{n}\r\n\
+             CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        );
+        // It is no longer read, which is what we want of it.
+        if std::io::Write::write_all(&mut deaf, options.as_bytes()).is_err() {
+            break;
+        }
+    }
+    let mut caller = Caller::new(gateway.udp, "102");
+    let answer = caller.connect();
+    caller.hang_up();
+
+    assert!(answer.after < ms(1500), "{:?}", answer.after);
+    gateway.assert_well();
 }
 
 #[test]
