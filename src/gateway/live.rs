@@ -179,6 +179,11 @@ impl LiveCall {
         if self.outcome.is_some() {
             return;
         }
+        let gone = match &event {
+            Event::HungUp { leg, cause } | Event::LegFailed { leg, cause } => Some((*leg, *cause)),
+            // Nothing else takes a leg away.
+            _ => None,
+        };
         let now = self.clock.now();
         let (commands, entry) = self.recorder.step(&mut self.call, now, event);
         let entry = Arc::new(entry);
@@ -187,6 +192,11 @@ impl LiveCall {
         let _ = self.house.watch.send(Watched { call: self.id, entry });
         for command in commands {
             self.carry_out(command).await;
+        }
+        if let Some((leg, cause)) = gone.filter(|(leg, _)| self.legs.contains_key(leg)) {
+            // The heart does not speak of it any more, but its port and its name are still taken, and a dialog that
+            // only lost its media still waits for our BYE. One that is over drops the command.
+            self.hang_up(leg, cause).await;
         }
     }
 

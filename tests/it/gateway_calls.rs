@@ -193,6 +193,26 @@ fn an_offer_without_anything_for_us_is_refused_and_counted_as_a_call() {
 }
 
 #[test]
+fn a_late_description_that_cannot_be_met_ends_the_call_with_bye() {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    let mut gateway = Gateway::start(&rig);
+    let mut caller = Caller::new(gateway.udp, "102");
+
+    caller.invite_with("");
+    let ours = caller.expect("200");
+    caller.learn(&ours);
+    caller.ack_with(&caller.offer_with("m=audio 0 RTP/AVP 0\r\n"));
+    let bye = caller.expect("BYE");
+    caller.answer(&bye);
+
+    let event = rig.mock.event().json();
+    assert_eq!(event["data"]["endReason"], "no_media");
+    assert_eq!(event["data"]["status"], "FAILED");
+    gateway.assert_well();
+}
+
+#[test]
 fn a_peer_that_never_reads_holds_up_nobody() {
     let _machine = alone();
     let rig = Rig::new(&[]);
