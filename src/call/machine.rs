@@ -299,9 +299,13 @@ impl Call {
     }
 
     fn sum_up(&mut self, cause: Cause, by: Blame) -> Outcome {
-        let status = match (self.answered, cause) {
-            (None, Cause::Canceled) => Status::Canceled,
-            (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged) => Status::Failed,
+        // RFC 3261 §9.2: a CANCEL only succeeds before the final answer, so ours crossed it and was never sent.
+        let answered = self.answered.filter(|_| cause != Cause::Canceled);
+        let status = match (answered, cause) {
+            (_, Cause::Canceled) => Status::Canceled,
+            (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged | Cause::NoMedia) => {
+                Status::Failed
+            }
             (Some(_), _) if self.joined.is_some() => Status::Transferred,
             (Some(_), _) => Status::Completed,
         };
@@ -315,7 +319,7 @@ impl Call {
             status,
             cause,
             ended_by: by,
-            answered: self.answered,
+            answered,
             ended: self.now,
             transferred_to: self.transferred_to.take(),
             vars: std::mem::take(&mut self.vars),

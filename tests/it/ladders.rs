@@ -47,6 +47,7 @@ ladders! {
     api_is_slow
     call_is_refused
     call_is_too_long
+    cancel_crosses_the_answer
     caller_gives_up_while_it_rings
     caller_interrupts_the_greeting
     greeting_by_name
