@@ -205,7 +205,8 @@ impl Call {
     }
 
     fn on_leg_answered(&mut self, leg: LegId, out: &mut Commands) {
-        if !self.legs.set(leg, LegState::Up) {
+        // The network repeats itself; an agent that is there does not begin again.
+        if self.legs.is_up(leg) || !self.legs.set(leg, LegState::Up) {
             return;
         }
         if self.agent == Some(leg) {
@@ -284,7 +285,8 @@ impl Call {
         }
         let caller_waits = self.phase == Phase::Ringing && self.legs.present().any(|leg| leg == LegId::CALLER);
         if caller_waits {
-            out.push(Command::Reject { status: cause.status(), cause, retry_after_s: None });
+            let retry_after_s = (cause == Cause::Overload).then_some(RETRY_AFTER_S);
+            out.push(Command::Reject { status: cause.status(), cause, retry_after_s });
             self.legs.set(LegId::CALLER, LegState::Gone);
         }
         let present: Vec<LegId> = self.legs.present().collect();
@@ -340,3 +342,6 @@ impl Call {
 fn text(value: &Pii<String>) -> Value {
     Value::String(value.reveal().clone())
 }
+
+/// A caller who rang while we shut down is told to come back when another gateway has taken over.
+const RETRY_AFTER_S: u32 = 5;
