@@ -51,6 +51,7 @@ ladders! {
     caller_gives_up_while_it_rings
     caller_interrupts_the_greeting
     greeting_by_name
+    hang_up_while_somebody_rings
     hang_up_while_the_agent_speaks
     lookup_hangs
     menu_without_a_match
@@ -58,6 +59,7 @@ ladders! {
     transfer_finds_nobody
     transfer_from_an_agent
     transfer_to_a_fallback
+    transfer_while_a_menu_waits
     transfer_while_the_caller_leaves
 }
 
