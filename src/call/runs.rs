@@ -194,7 +194,8 @@ impl Call {
             kind: active.run.kind().to_owned(),
             began: active.began,
             ended: self.now,
-            outcome,
+            // What an agent was told may be a whole API answer, and nobody asks for it again.
+            outcome: RunOutcome { told: Pii::default(), ..outcome },
         });
     }
 
