@@ -118,7 +118,7 @@ impl Call {
             (Phase::New, Event::Invited(invitation)) => self.arrive(invitation, &mut out),
             // Nothing can happen to a call that nobody made, and nobody calls twice on one call.
             (Phase::New, _) | (_, Event::Invited(_)) => {}
-            (_, Event::LegRinging { .. }) => {}
+            (_, Event::LegRinging { leg }) => self.legs.ring(leg),
             (_, Event::LegAnswered { leg }) => self.on_leg_answered(leg, &mut out),
             (_, Event::LegFailed { leg, cause } | Event::HungUp { leg, cause }) => {
                 self.on_leg_gone(leg, cause, &mut out)

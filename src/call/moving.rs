@@ -41,7 +41,12 @@ impl Call {
 
     pub(super) fn on_target_failed(&mut self, leg: LegId, cause: Cause, out: &mut Commands) {
         self.timers.clear(Timer::RingTime(leg));
-        self.move_on(|transfer| transfer.failed(leg, cause.as_failure()), out);
+        // Rule R12 of the feature table: 408 after ringing is a person who did not come, before it a server.
+        let failure = match cause {
+            Cause::Timeout if self.legs.has_rung(leg) => Failure::NoAnswer,
+            other => other.as_failure(),
+        };
+        self.move_on(|transfer| transfer.failed(leg, failure), out);
     }
 
     pub(super) fn on_target_rang_out(&mut self, leg: LegId, out: &mut Commands) {
