@@ -18,10 +18,10 @@ use super::finish;
 use super::house::{House, Watched};
 use super::mailbox::Post;
 use super::registry::Door;
-use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Playing, Reception};
+use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
 use crate::call::{Blame, Call, Cause, Command, Destination, Event, Outcome, Status, Told, Wiring};
-use crate::journal::{Entry, Header, Recorder};
+use crate::journal::{Entry, Header, Recorder, SCHEMA};
 use crate::media::{CallMedia, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId, Time, Vars};
 use crate::sdp::{self, Agreed, Local};
@@ -36,7 +36,7 @@ pub(super) struct LiveCall {
     pub(super) open: CallOpen,
     call: Call,
     recorder: Recorder,
-    header: Header,
+    plan: Arc<Plan>,
     clock: CallClock,
     media: CallMedia,
     legs: HashMap<LegId, LegWire>,
@@ -74,7 +74,7 @@ impl LiveCall {
     pub(super) fn new(
         house: Arc<House>,
         door: Arc<Door>,
-        header: Header,
+        plan: Arc<Plan>,
         open: CallOpen,
         media: CallMedia,
         caller: CallerLeg,
@@ -85,9 +85,9 @@ impl LiveCall {
             house,
             door,
             open,
-            call: Call::new(Arc::new(header.plan.clone())),
+            call: Call::new(Arc::clone(&plan)),
             recorder: Recorder::default(),
-            header,
+            plan,
             clock: CallClock::start(),
             media,
             legs: HashMap::from([(LegId::CALLER, wire)]),
@@ -117,10 +117,10 @@ impl LiveCall {
 
     async fn talk(&mut self, first: Event) {
         // Carried out before it is written down: a caller's 180 does not wait for a disk.
-        let header = self.header.clone();
         self.step(first).await;
         self.open_record();
-        self.house.journals.write(self.id, to_line(&header)).await;
+        let header = self.heading();
+        self.house.journals.write(self.id, header).await;
         self.write_down().await;
         while self.outcome.is_none() {
             let batch = match self.call.deadline() {
@@ -144,6 +144,12 @@ impl LiveCall {
             }
         }
     }
+
+    fn heading(&self) -> String {
+        let plan = Plan::clone(&self.plan);
+        to_line(&Header { ringback_journal: SCHEMA, call: self.id, began_unix_ms: self.open.began_unix_ms, plan })
+    }
+
     /// Notes in the store that the call is up, so that it gets its ending even if this process dies.
     fn open_record(&mut self) {
         let house = Arc::clone(&self.house);
@@ -307,7 +313,8 @@ impl LiveCall {
     }
 
     fn dial_agent(&mut self, leg: LegId) {
-        let Reception::Agent(agent) = &self.header.plan.reception else { return };
+        let plan = Arc::clone(&self.plan);
+        let Reception::Agent(agent) = &plan.reception else { return };
         match &agent.connector {
             Connector::Flow(_) => {
                 self.legs.insert(leg, LegWire::BuiltIn);
@@ -347,7 +354,7 @@ impl LiveCall {
             }
         };
         let dialog = self.house.sip.new_dialog();
-        let session_id = u64::try_from(self.header.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
+        let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
         let local = local(&self.house, opened.port(), session_id);
         let shown = outbound.and_then(|outbound| outbound.caller_id.clone()).map(Pii::new);
         let dial = Dial {
