@@ -46,7 +46,8 @@ pub(super) async fn end_orphans(house: &House) -> Result<usize, StoreError> {
     Ok(orphans.len())
 }
 
-fn after(house: &House, open: &CallOpen) -> Vec<String> {
+/// What the configuration has for after a call of which nothing else is known.
+pub(super) fn after(house: &House, open: &CallOpen) -> Vec<String> {
     let agent = open.agent.as_ref().and_then(|agent| house.config.agents.get(agent));
     agent.map(|agent| agent.after.iter().map(|after| after.workflow.clone()).collect()).unwrap_or_default()
 }

@@ -109,7 +109,8 @@ impl LiveCall {
                 error!(call = %self.id, "a call broke; it is ended, and no other");
                 counter!("ringback_calls_broken_total").increment(1);
                 self.let_everybody_go().await;
-                outcome.map_or_else(|| broken(self.clock.now()), |outcome| *outcome)
+                let after = finish::after(&self.house, &self.open);
+                outcome.map_or_else(|| broken(self.clock.now(), after), |outcome| *outcome)
             }
         };
         finish::finish(self, outcome).await;
@@ -483,7 +484,7 @@ fn to_line<T: serde::Serialize>(value: &T) -> String {
 }
 
 /// What is known of a call whose logic panicked.
-fn broken(now: Time) -> Outcome {
+fn broken(now: Time, after: Vec<String>) -> Outcome {
     Outcome {
         status: Status::Failed,
         cause: Cause::Internal,
@@ -494,6 +495,6 @@ fn broken(now: Time) -> Outcome {
         vars: Vars::default(),
         runs: Vec::new(),
         turns: Vec::new(),
-        after: Vec::new(),
+        after,
     }
 }
