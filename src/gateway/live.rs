@@ -47,6 +47,8 @@ pub(super) struct LiveCall {
     outcome: Option<Box<Outcome>>,
     /// Steps not yet in the journal.
     unwritten: Vec<Arc<Entry>>,
+    /// What came with the end or behind it, and belongs to the record.
+    pub(super) late: Vec<Post>,
 }
 
 /// How a leg is reached.
@@ -96,6 +98,7 @@ impl LiveCall {
             recording: None,
             outcome: None,
             unwritten: Vec::new(),
+            late: Vec::new(),
         }
     }
 
@@ -134,15 +137,26 @@ impl LiveCall {
                 }
                 None => self.door.mailbox.take().await,
             };
-            for post in batch {
+            let mut batch = batch.into_iter();
+            while self.outcome.is_none() {
+                let Some(post) = batch.next() else { break };
                 self.open_post(post).await;
             }
+            self.late.extend(batch);
+            self.fire_what_is_due().await;
             self.write_down().await;
             while let Some(ended) = self.tasks.try_join_next() {
                 if ended.is_err_and(|error| error.is_panic()) {
                     counter!("ringback_task_panics_total").increment(1);
                 }
             }
+        }
+    }
+
+    /// A mailbox that never runs empty must not stop the clock.
+    async fn fire_what_is_due(&mut self) {
+        while let Some((_, timer)) = self.call.deadline().filter(|(due, _)| *due <= self.clock.now()) {
+            self.step(Event::TimerFired(timer)).await;
         }
     }
 
@@ -177,7 +191,7 @@ impl LiveCall {
                 self.step(event).await;
             }
             Post::Described { leg, sdp, answer } => self.redescribe(leg, &sdp, answer.as_deref()),
-            Post::Recorded => {}
+            Post::Recorded => self.late.push(Post::Recorded),
         }
     }
 
