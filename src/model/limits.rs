@@ -5,17 +5,17 @@ use std::time::Duration;
 /// Longest address we dial or store. SIP URIs of carriers stay below 100; longer is refused as no address.
 pub const ADDRESS_LEN_MAX: usize = 256;
 
-/// Variables on one call. A lookup may bring a few dozen; further ones are not set and the run says so.
+/// Variables on one call. A lookup may bring a few dozen; further ones are not set.
 pub const VARS_MAX: usize = 256;
 
 /// Longest variable name; longer names are not set.
 pub const VAR_NAME_LEN_MAX: usize = 128;
 
-/// Longest variable value, written as JSON. An order list fits; a longer value is not set and the run says so.
+/// Longest variable value, written as JSON. An order list fits; a longer value is not set.
 pub const VAR_LEN_MAX: usize = 16 * 1024;
 
 /// Events waiting for one call's task. A call makes a handful a second, so a full mailbox is a fault or an attack:
-/// statistics are dropped and counted, digits and endings wait for room.
+/// statistics are dropped and counted, and at twice this many the call is ended. Endings are never dropped.
 pub const CALL_MAILBOX: usize = 256;
 
 /// Audio from an agent waiting to be played. Vendors send a whole answer at once; two minutes covers the longest we
