@@ -54,7 +54,7 @@ pub enum Fallback {
 pub enum Failure {
     /// On another call (486, 600).
     Busy,
-    /// Rang, and nobody came (480, 408, ring time over).
+    /// Rang, and nobody came (480, 408 after ringing, ring time over).
     NoAnswer,
     /// Refused (403, 603, 607, 608).
     Declined,

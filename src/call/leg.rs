@@ -7,6 +7,8 @@ use crate::model::{Address, LegId, Pii};
 pub(super) struct Leg {
     pub(super) role: Role,
     pub(super) state: LegState,
+    /// It has rung: a server is there, and only the person did not come.
+    rang: bool,
 }
 
 /// What a party is to the call.
@@ -35,7 +37,7 @@ pub(super) struct Legs {
 impl Legs {
     pub(super) fn add(&mut self, role: Role) -> LegId {
         let id = LegId(u16::try_from(self.all.len()).unwrap_or(u16::MAX));
-        self.all.push(Leg { role, state: LegState::Coming });
+        self.all.push(Leg { role, state: LegState::Coming, rang: false });
         id
     }
 
@@ -56,6 +58,16 @@ impl Legs {
             }
             _ => false,
         }
+    }
+
+    pub(super) fn ring(&mut self, id: LegId) {
+        if let Some(leg) = self.all.get_mut(usize::from(id.0)) {
+            leg.rang = true;
+        }
+    }
+
+    pub(super) fn has_rung(&self, id: LegId) -> bool {
+        self.get(id).is_some_and(|leg| leg.rang)
     }
 
     pub(super) fn is_up(&self, id: LegId) -> bool {

@@ -118,7 +118,7 @@ impl Call {
             (Phase::New, Event::Invited(invitation)) => self.arrive(invitation, &mut out),
             // Nothing can happen to a call that nobody made, and nobody calls twice on one call.
             (Phase::New, _) | (_, Event::Invited(_)) => {}
-            (_, Event::LegRinging { .. }) => {}
+            (_, Event::LegRinging { leg }) => self.legs.ring(leg),
             (_, Event::LegAnswered { leg }) => self.on_leg_answered(leg, &mut out),
             (_, Event::LegFailed { leg, cause } | Event::HungUp { leg, cause }) => {
                 self.on_leg_gone(leg, cause, &mut out)
@@ -205,7 +205,8 @@ impl Call {
     }
 
     fn on_leg_answered(&mut self, leg: LegId, out: &mut Commands) {
-        if !self.legs.set(leg, LegState::Up) {
+        // The network repeats itself; an agent that is there does not begin again.
+        if self.legs.is_up(leg) || !self.legs.set(leg, LegState::Up) {
             return;
         }
         if self.agent == Some(leg) {
@@ -284,7 +285,8 @@ impl Call {
         }
         let caller_waits = self.phase == Phase::Ringing && self.legs.present().any(|leg| leg == LegId::CALLER);
         if caller_waits {
-            out.push(Command::Reject { status: cause.status(), cause, retry_after_s: None });
+            let retry_after_s = (cause == Cause::Overload).then_some(RETRY_AFTER_S);
+            out.push(Command::Reject { status: cause.status(), cause, retry_after_s });
             self.legs.set(LegId::CALLER, LegState::Gone);
         }
         let present: Vec<LegId> = self.legs.present().collect();
@@ -299,9 +301,13 @@ impl Call {
     }
 
     fn sum_up(&mut self, cause: Cause, by: Blame) -> Outcome {
-        let status = match (self.answered, cause) {
-            (None, Cause::Canceled) => Status::Canceled,
-            (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged) => Status::Failed,
+        // RFC 3261 §9.2: a CANCEL only succeeds before the final answer, so ours crossed it and was never sent.
+        let answered = self.answered.filter(|_| cause != Cause::Canceled);
+        let status = match (answered, cause) {
+            (_, Cause::Canceled) => Status::Canceled,
+            (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged | Cause::NoMedia) => {
+                Status::Failed
+            }
             (Some(_), _) if self.joined.is_some() => Status::Transferred,
             (Some(_), _) => Status::Completed,
         };
@@ -315,7 +321,7 @@ impl Call {
             status,
             cause,
             ended_by: by,
-            answered: self.answered,
+            answered,
             ended: self.now,
             transferred_to: self.transferred_to.take(),
             vars: std::mem::take(&mut self.vars),
@@ -336,3 +342,6 @@ impl Call {
 fn text(value: &Pii<String>) -> Value {
     Value::String(value.reveal().clone())
 }
+
+/// A caller who rang while we shut down is told to come back when another gateway has taken over.
+const RETRY_AFTER_S: u32 = 5;

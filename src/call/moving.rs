@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::leg::{LegState, Role};
 use super::machine::Call;
 use super::{Cause, Command, Commands, Destination, Timer, Wiring};
-use crate::actions::{Failure, Input, Place, Playing, Target, TransferTo};
+use crate::actions::{Failure, Input, Place, Playing, RunOutcome, Target, TransferTo};
 use crate::model::{Address, LegId, Pii, RunId, limits};
 use crate::transfer::{RINGING_TONE, Step, Transfer};
 
@@ -20,7 +20,8 @@ pub(super) struct Moving {
 impl Call {
     pub(super) fn begin_transfer(&mut self, run: RunId, to: Arc<TransferTo>, out: &mut Commands) {
         if self.moving.is_some() || self.joined.is_some() {
-            return self.feed(run, Input::Transferred(Err(Failure::Unreachable)), out);
+            // Without the `sorry`, which would silence the first one's music.
+            return self.finish_run(run, RunOutcome::error("transfer_under_way"), out);
         }
         // The caller hears the agent's last words, but nobody hears the caller until somebody answers.
         let hears =
@@ -41,11 +42,26 @@ impl Call {
 
     pub(super) fn on_target_failed(&mut self, leg: LegId, cause: Cause, out: &mut Commands) {
         self.timers.clear(Timer::RingTime(leg));
-        self.move_on(|transfer| transfer.failed(leg, cause.as_failure()), out);
+        // Rule R12 of the feature table: 408 after ringing is a person who did not come, before it a server.
+        let failure = match cause {
+            Cause::Timeout if self.legs.has_rung(leg) => Failure::NoAnswer,
+            other => other.as_failure(),
+        };
+        self.move_on(|transfer| transfer.failed(leg, failure), out);
     }
 
     pub(super) fn on_target_rang_out(&mut self, leg: LegId, out: &mut Commands) {
         self.move_on(|transfer| transfer.rang_out(leg), out);
+    }
+
+    /// The call is being ended: nobody shall be brought in to hear the goodbye and be left alone.
+    pub(super) fn stop_moving(&mut self, out: &mut Commands) {
+        let Some(moving) = self.moving.take() else { return };
+        self.stop_playing_for(moving.run, out);
+        if let Some(leg) = moving.transfer.ringing().filter(|leg| self.legs.set(*leg, LegState::Gone)) {
+            self.timers.clear(Timer::RingTime(leg));
+            out.push(Command::HangUp { leg, cause: Cause::Normal });
+        }
     }
 
     fn move_on(&mut self, advance: impl FnOnce(&mut Transfer) -> Vec<Step>, out: &mut Commands) {
@@ -104,6 +120,7 @@ impl Call {
             Role::Target(address) => Some(address.clone()),
             Role::Caller | Role::Agent => None,
         });
+        self.quieten_tools(Some(run), out);
         self.stop_playing_for(run, out);
         out.push(Command::Wire(Wiring::between(LegId::CALLER, leg)));
         self.dismiss_agent(Cause::Replaced, out);
@@ -115,11 +132,6 @@ impl Call {
         self.stop_playing_for(run, out);
         let back = self.agent.filter(|leg| self.legs.is_up(*leg) && self.flow.is_none());
         out.push(Command::Wire(back.map_or_else(Wiring::apart, |agent| Wiring::between(LegId::CALLER, agent))));
-        let agentless = self.agent.is_none() && self.flow.is_none();
         self.feed(run, Input::Transferred(Err(failure)), out);
-        if agentless {
-            // The agent was lost while somebody rang.
-            self.on_agent_lost(out);
-        }
     }
 }

@@ -100,6 +100,7 @@ impl Call {
         let id = RunId(self.runs_begun);
         if matches!(verb, Verb::HangUp(_)) {
             self.closing = Closing::Goodbye;
+            self.stop_moving(out);
         }
         let run = Run::new(verb);
         let takes_digits = run.takes_digits();
@@ -163,7 +164,7 @@ impl Call {
         self.feed(id, Input::Waited, out);
     }
 
-    fn finish_run(&mut self, id: RunId, outcome: RunOutcome, out: &mut Commands) {
+    pub(super) fn finish_run(&mut self, id: RunId, outcome: RunOutcome, out: &mut Commands) {
         let Some(at) = self.runs.iter().position(|active| active.id == id) else { return };
         let active = self.runs.remove(at);
         let owner = active.owner.clone();
@@ -195,7 +196,8 @@ impl Call {
             kind: active.run.kind().into(),
             began: active.began,
             ended: self.now,
-            outcome,
+            // What an agent was told may be a whole API answer, and nobody asks for it again.
+            outcome: RunOutcome { told: Pii::default(), ..outcome },
         });
     }
 
@@ -209,6 +211,25 @@ impl Call {
             ended: self.now,
             outcome,
         });
+    }
+
+    /// Somebody else has the caller's ear and keys: what the agent asked for is no longer heard, but for one run. A
+    /// request that is out is left to its end, for it may be writing something down.
+    pub(super) fn quieten_tools(&mut self, but: Option<RunId>, out: &mut Commands) {
+        let tools = self.runs.iter().filter(|run| matches!(run.owner, Owner::Tool(_)) && Some(run.id) != but);
+        let tools: Vec<(RunId, bool)> = tools.map(|run| (run.id, run.asked)).collect();
+        for (id, is_asking) in tools {
+            let Some(at) = self.runs.iter().position(|active| active.id == id) else { continue };
+            if is_asking {
+                self.runs[at].muted = true;
+                self.timers.clear(Timer::Run(id));
+                self.stop_playing_for(id, out);
+                self.feed(id, Input::Played, out);
+            } else {
+                let active = self.runs.remove(at);
+                self.close(active, RunOutcome::cancelled(), out);
+            }
+        }
     }
 
     /// The call ends: nothing that runs is wanted any more.
@@ -264,8 +285,8 @@ impl Call {
     }
 
     fn answer_agent(&mut self, tool_call: String, output: String, out: &mut Commands) {
-        // An agent that was let go, after a transfer say, has no use for the answer.
-        let Some(leg) = self.agent else { return };
+        // Let go after a transfer, it has no use for the answer; lost while somebody rang, it is missed only now.
+        let Some(leg) = self.agent else { return self.on_agent_lost(out) };
         let respond = self.closing == Closing::No;
         out.push(Command::TellAgent { leg, what: Told::Result { id: tool_call, output: Pii::new(output), respond } });
     }

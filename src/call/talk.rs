@@ -80,6 +80,7 @@ impl Call {
                 self.answer_when_ready(out);
             }
             (Phase::Talking, Some(workflow)) => {
+                self.quieten_tools(None, out);
                 out.push(Command::Wire(Wiring::apart()));
                 self.start_flow(&workflow, out);
             }

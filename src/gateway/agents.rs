@@ -1,7 +1,10 @@
 //! Agents with a socket: between the call's words and the agent room's.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use metrics::counter;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -47,7 +50,8 @@ pub(super) fn dial(
     door.listen(leg, heard_to);
     let door = Arc::clone(door);
     tasks.spawn(async move {
-        let talking = agent::dial(spec, agent::Audio { heard, speech, mouth }, orders, events);
+        let dialled = agent::dial(spec, agent::Audio { heard, speech, mouth }, orders, events);
+        let talking = AssertUnwindSafe(dialled).catch_unwind();
         let telling = async {
             while let Some(event) = told.recv().await {
                 for event in translate(leg, event) {
@@ -55,7 +59,11 @@ pub(super) fn dial(
                 }
             }
         };
-        tokio::join!(talking, telling);
+        if let (Err(_), ()) = tokio::join!(talking, telling) {
+            // Its message is on standard error. The call must not wait for an agent that is no more.
+            counter!("ringback_task_panics_total").increment(1);
+            door.mailbox.post(Post::Event(Event::HungUp { leg, cause: Cause::AgentLost }));
+        }
     });
     Ok(commands)
 }
@@ -89,8 +97,8 @@ fn translate(leg: LegId, event: AgentEvent) -> Vec<Event> {
         // The vendor's view of turns; the call goes by what was heard.
         AgentEvent::SpeechStarted | AgentEvent::SpeechStopped => Vec::new(),
         AgentEvent::Usage(usage) => {
-            metrics::counter!("ringback_agent_tokens_total", "way" => "in").increment(usage.input_tokens);
-            metrics::counter!("ringback_agent_tokens_total", "way" => "out").increment(usage.output_tokens);
+            counter!("ringback_agent_tokens_total", "way" => "in").increment(usage.input_tokens);
+            counter!("ringback_agent_tokens_total", "way" => "out").increment(usage.output_tokens);
             Vec::new()
         }
     }

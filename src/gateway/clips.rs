@@ -40,6 +40,10 @@ impl Clips {
                 None => counter!("ringback_clips_missing_total").increment(1),
             }
         }
+        if found.is_empty() && what.repeat {
+            // Whoever waits must hear that the line lives (rule R10 of the feature table).
+            found.push(self.ringing.clone());
+        }
         found
     }
 
@@ -97,6 +101,16 @@ const CLIPS_MAX: usize = 4_096;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn music_that_is_missing_becomes_ringing_tone() {
+        let clips = Arc::new(Clips::new(PathBuf::from("no-such-folder")));
+        let music = Playing::music("music.wav".to_owned().into());
+        let words = Playing { repeat: false, ..music.clone() };
+
+        assert_eq!(clips.find(&music).await.len(), 1);
+        assert_eq!(clips.find(&words).await.len(), 0);
+    }
 
     #[test]
     fn a_name_cannot_leave_the_folder() {

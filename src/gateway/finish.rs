@@ -19,7 +19,7 @@ pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
     live.stop_recording();
     live.seal().await;
     live.stop_tasks().await;
-    take_last_posts(&live, &mut outcome).await;
+    take_last_posts(&mut live, &mut outcome).await;
     let recording = live.recording.as_ref().map(|path| path.display().to_string());
     let record = CallRecord::new(&live.open, recording, &outcome);
     counter!("ringback_calls_total", "reason" => outcome.cause.label()).increment(1);
@@ -46,7 +46,8 @@ pub(super) async fn end_orphans(house: &House) -> Result<usize, StoreError> {
     Ok(orphans.len())
 }
 
-fn after(house: &House, open: &CallOpen) -> Vec<String> {
+/// What the configuration has for after a call of which nothing else is known.
+pub(super) fn after(house: &House, open: &CallOpen) -> Vec<String> {
     let agent = open.agent.as_ref().and_then(|agent| house.config.agents.get(agent));
     agent.map(|agent| agent.after.iter().map(|after| after.workflow.clone()).collect()).unwrap_or_default()
 }
@@ -79,8 +80,9 @@ async fn write(house: &House, record: &CallRecord, after: &[String]) -> Result<(
 /// Takes what still comes when everything is over: that the recording is complete, and the words an agent's socket
 /// reports as it closes. Those were heard before the caller hung up, so they belong to the record, and they come too
 /// late for the call.
-async fn take_last_posts(live: &LiveCall, outcome: &mut Outcome) {
-    let mut posts = live.door.mailbox.take_now();
+async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
+    let mut posts = std::mem::take(&mut live.late);
+    posts.extend(live.door.mailbox.take_now());
     let mut is_recorded = live.recording.is_none();
     loop {
         for post in posts {

@@ -18,10 +18,10 @@ use super::finish;
 use super::house::{House, Watched};
 use super::mailbox::Post;
 use super::registry::Door;
-use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Playing, Reception};
+use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
 use crate::call::{Blame, Call, Cause, Command, Destination, Event, Outcome, Status, Told, Wiring};
-use crate::journal::{Entry, Header, Recorder};
+use crate::journal::{Entry, Header, Recorder, SCHEMA};
 use crate::media::{CallMedia, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId, Time, Vars};
 use crate::sdp::{self, Agreed, Local};
@@ -36,7 +36,7 @@ pub(super) struct LiveCall {
     pub(super) open: CallOpen,
     call: Call,
     recorder: Recorder,
-    header: Header,
+    plan: Arc<Plan>,
     clock: CallClock,
     media: CallMedia,
     legs: HashMap<LegId, LegWire>,
@@ -47,6 +47,8 @@ pub(super) struct LiveCall {
     outcome: Option<Box<Outcome>>,
     /// Steps not yet in the journal.
     unwritten: Vec<Arc<Entry>>,
+    /// What came with the end or behind it, and belongs to the record.
+    pub(super) late: Vec<Post>,
 }
 
 /// How a leg is reached.
@@ -74,7 +76,7 @@ impl LiveCall {
     pub(super) fn new(
         house: Arc<House>,
         door: Arc<Door>,
-        header: Header,
+        plan: Arc<Plan>,
         open: CallOpen,
         media: CallMedia,
         caller: CallerLeg,
@@ -85,9 +87,9 @@ impl LiveCall {
             house,
             door,
             open,
-            call: Call::new(Arc::new(header.plan.clone())),
+            call: Call::new(Arc::clone(&plan)),
             recorder: Recorder::default(),
-            header,
+            plan,
             clock: CallClock::start(),
             media,
             legs: HashMap::from([(LegId::CALLER, wire)]),
@@ -96,6 +98,7 @@ impl LiveCall {
             recording: None,
             outcome: None,
             unwritten: Vec::new(),
+            late: Vec::new(),
         }
     }
 
@@ -109,7 +112,8 @@ impl LiveCall {
                 error!(call = %self.id, "a call broke; it is ended, and no other");
                 counter!("ringback_calls_broken_total").increment(1);
                 self.let_everybody_go().await;
-                outcome.map_or_else(|| broken(self.clock.now()), |outcome| *outcome)
+                let after = finish::after(&self.house, &self.open);
+                outcome.map_or_else(|| broken(self.clock.now(), after), |outcome| *outcome)
             }
         };
         finish::finish(self, outcome).await;
@@ -117,10 +121,10 @@ impl LiveCall {
 
     async fn talk(&mut self, first: Event) {
         // Carried out before it is written down: a caller's 180 does not wait for a disk.
-        let header = self.header.clone();
         self.step(first).await;
         self.open_record();
-        self.house.journals.write(self.id, to_line(&header)).await;
+        let header = self.heading();
+        self.house.journals.write(self.id, header).await;
         self.write_down().await;
         while self.outcome.is_none() {
             let batch = match self.call.deadline() {
@@ -133,9 +137,13 @@ impl LiveCall {
                 }
                 None => self.door.mailbox.take().await,
             };
-            for post in batch {
+            let mut batch = batch.into_iter();
+            while self.outcome.is_none() {
+                let Some(post) = batch.next() else { break };
                 self.open_post(post).await;
             }
+            self.late.extend(batch);
+            self.fire_what_is_due().await;
             self.write_down().await;
             while let Some(ended) = self.tasks.try_join_next() {
                 if ended.is_err_and(|error| error.is_panic()) {
@@ -144,6 +152,19 @@ impl LiveCall {
             }
         }
     }
+
+    /// A mailbox that never runs empty must not stop the clock.
+    async fn fire_what_is_due(&mut self) {
+        while let Some((_, timer)) = self.call.deadline().filter(|(due, _)| *due <= self.clock.now()) {
+            self.step(Event::TimerFired(timer)).await;
+        }
+    }
+
+    fn heading(&self) -> String {
+        let plan = Plan::clone(&self.plan);
+        to_line(&Header { ringback_journal: SCHEMA, call: self.id, began_unix_ms: self.open.began_unix_ms, plan })
+    }
+
     /// Notes in the store that the call is up, so that it gets its ending even if this process dies.
     fn open_record(&mut self) {
         let house = Arc::clone(&self.house);
@@ -170,7 +191,7 @@ impl LiveCall {
                 self.step(event).await;
             }
             Post::Described { leg, sdp, answer } => self.redescribe(leg, &sdp, answer.as_deref()),
-            Post::Recorded => {}
+            Post::Recorded => self.late.push(Post::Recorded),
         }
     }
 
@@ -179,6 +200,11 @@ impl LiveCall {
         if self.outcome.is_some() {
             return;
         }
+        let gone = match &event {
+            Event::HungUp { leg, cause } | Event::LegFailed { leg, cause } => Some((*leg, *cause)),
+            // Nothing else takes a leg away.
+            _ => None,
+        };
         let now = self.clock.now();
         let (commands, entry) = self.recorder.step(&mut self.call, now, event);
         let entry = Arc::new(entry);
@@ -187,6 +213,11 @@ impl LiveCall {
         let _ = self.house.watch.send(Watched { call: self.id, entry });
         for command in commands {
             self.carry_out(command).await;
+        }
+        if let Some((leg, cause)) = gone.filter(|(leg, _)| self.legs.contains_key(leg)) {
+            // The heart does not speak of it any more, but its port and its name are still taken, and a dialog that
+            // only lost its media still waits for our BYE. One that is over drops the command.
+            self.hang_up(leg, cause).await;
         }
     }
 
@@ -297,7 +328,8 @@ impl LiveCall {
     }
 
     fn dial_agent(&mut self, leg: LegId) {
-        let Reception::Agent(agent) = &self.header.plan.reception else { return };
+        let plan = Arc::clone(&self.plan);
+        let Reception::Agent(agent) = &plan.reception else { return };
         match &agent.connector {
             Connector::Flow(_) => {
                 self.legs.insert(leg, LegWire::BuiltIn);
@@ -337,7 +369,7 @@ impl LiveCall {
             }
         };
         let dialog = self.house.sip.new_dialog();
-        let session_id = u64::try_from(self.header.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
+        let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
         let local = local(&self.house, opened.port(), session_id);
         let shown = outbound.and_then(|outbound| outbound.caller_id.clone()).map(Pii::new);
         let dial = Dial {
@@ -466,7 +498,7 @@ fn to_line<T: serde::Serialize>(value: &T) -> String {
 }
 
 /// What is known of a call whose logic panicked.
-fn broken(now: Time) -> Outcome {
+fn broken(now: Time, after: Vec<String>) -> Outcome {
     Outcome {
         status: Status::Failed,
         cause: Cause::Internal,
@@ -477,6 +509,6 @@ fn broken(now: Time) -> Outcome {
         vars: Vars::default(),
         runs: Vec::new(),
         turns: Vec::new(),
-        after: Vec::new(),
+        after,
     }
 }

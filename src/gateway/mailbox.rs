@@ -54,7 +54,7 @@ impl Mailbox {
             counter!("ringback_mailbox_dropped_total", "what" => "statistic").increment(1);
         } else if posts.len() >= limits::CALL_MAILBOX * 2 && !post.is_ending() {
             counter!("ringback_mailbox_dropped_total", "what" => "call").increment(1);
-            posts.clear();
+            posts.retain(|post| post.is_ending() || matches!(post, Post::Recorded));
             posts.push_back(Post::Event(Event::EndAsked { cause: Cause::Internal }));
         } else {
             posts.push_back(post);
@@ -124,6 +124,19 @@ mod tests {
         let taken = mailbox.take_now();
 
         assert!(matches!(taken.as_slice(), [Post::Event(Event::EndAsked { cause: Cause::Internal })]));
+    }
+
+    #[test]
+    fn a_caller_who_hung_up_in_a_flood_has_hung_up() {
+        let mailbox = Mailbox::default();
+        mailbox.post(Post::Event(Event::HungUp { leg: LegId::CALLER, cause: Cause::Normal }));
+        for _ in 0..limits::CALL_MAILBOX * 2 {
+            mailbox.post(digit('1'));
+        }
+
+        let taken = mailbox.take_now();
+
+        assert!(matches!(&taken[0], Post::Event(Event::HungUp { leg: LegId::CALLER, .. })));
     }
 
     fn digit(label: char) -> Post {

@@ -55,6 +55,11 @@ impl Registry {
     }
 
     pub(super) fn remove(&self, call: CallId) {
+        let of_it = |(of, _): &(CallId, LegId)| *of == call;
+        debug_assert!(
+            !self.dialogs.read().unwrap_or_else(PoisonError::into_inner).values().any(of_it),
+            "every leg of a call is let go before the call"
+        );
         self.calls.write().unwrap_or_else(PoisonError::into_inner).remove(&call);
     }
 

@@ -15,7 +15,6 @@ use super::live::{Answer, CallerLeg, LiveCall, local};
 use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
-use crate::journal::{Header, SCHEMA};
 use crate::model::{CallId, LegId};
 use crate::sdp::{self, Offer};
 use crate::sip::{DialogId, Invite, SipCommand, SipEvent};
@@ -134,13 +133,12 @@ impl Switchboard {
             journal: Some(self.house.journals.path(id).display().to_string()),
             revision: plan.revision.clone(),
         };
-        let header = Header { ringback_journal: SCHEMA, call: id, began_unix_ms, plan: (*plan).clone() };
         let door = Arc::new(Door::default());
         self.house.registry.add(id, Arc::clone(&door));
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let caller = CallerLeg { dialog, local, answer };
-        let live = LiveCall::new(Arc::clone(&self.house), door, header, open, media, caller);
+        let live = LiveCall::new(Arc::clone(&self.house), door, plan, open, media, caller);
         self.calls.spawn(live.live(Event::Invited(invitation)));
     }
 

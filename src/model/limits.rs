@@ -5,17 +5,17 @@ use std::time::Duration;
 /// Longest address we dial or store. SIP URIs of carriers stay below 100; longer is refused as no address.
 pub const ADDRESS_LEN_MAX: usize = 256;
 
-/// Variables on one call. A lookup may bring a few dozen; further ones are not set and the run says so.
+/// Variables on one call. A lookup may bring a few dozen; further ones are not set.
 pub const VARS_MAX: usize = 256;
 
 /// Longest variable name; longer names are not set.
 pub const VAR_NAME_LEN_MAX: usize = 128;
 
-/// Longest variable value, written as JSON. An order list fits; a longer value is not set and the run says so.
+/// Longest variable value, written as JSON. An order list fits; a longer value is not set.
 pub const VAR_LEN_MAX: usize = 16 * 1024;
 
 /// Events waiting for one call's task. A call makes a handful a second, so a full mailbox is a fault or an attack:
-/// statistics are dropped and counted, digits and endings wait for room.
+/// statistics are dropped and counted, and at twice this many the call is ended. Endings are never dropped.
 pub const CALL_MAILBOX: usize = 256;
 
 /// Audio from an agent waiting to be played. Vendors send a whole answer at once; two minutes covers the longest we
@@ -71,6 +71,10 @@ pub const SIP_BACKLOG_MAX: usize = 4096;
 
 /// Commands waiting for the SIP task. The sender waits when it is full.
 pub const SIP_COMMANDS: usize = 1024;
+
+/// Responses waiting for one listener. UDP takes them at once, so a full queue is a peer on TCP that does not read: further
+/// ones are left out and counted, and whoever does read repeats the request.
+pub const SIP_RESPONSES: usize = 1024;
 
 /// Dialogs at once. Ten times what one machine carries; further INVITEs are answered 503.
 pub const SIP_DIALOGS_MAX: usize = 20_000;

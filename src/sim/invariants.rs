@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::{Command, Wiring};
+use crate::call::{Cause, Command, Destination, Outcome, Status, Timer, Wiring};
 use crate::model::{LegId, RunId};
 
 /// Watches the commands of one call.
@@ -12,6 +12,10 @@ pub struct Watch {
     finishes: usize,
     up: BTreeMap<LegId, bool>,
     runs: BTreeSet<RunId>,
+    /// Everybody who was dialled by an address.
+    targets: BTreeSet<LegId>,
+    /// The target that talks to the caller.
+    joined: Option<LegId>,
     caller_answered: bool,
     broken: Vec<String>,
 }
@@ -26,9 +30,18 @@ impl Watch {
             Command::Answer => {
                 self.final_responses += 1;
                 self.caller_answered = true;
+                self.up.entry(LegId::CALLER).or_insert(true);
             }
-            Command::Reject { .. } => self.final_responses += 1,
-            Command::Dial { leg, .. } => {
+            Command::Reject { status, retry_after_s, .. } => {
+                self.final_responses += 1;
+                if *status == 503 && retry_after_s.is_none() {
+                    self.broken.push("503 without Retry-After".to_owned());
+                }
+            }
+            Command::Dial { leg, to } => {
+                if matches!(to, Destination::Address(_)) {
+                    self.targets.insert(*leg);
+                }
                 if self.up.insert(*leg, true).is_some() {
                     self.broken.push(format!("{leg} is dialled twice"));
                 }
@@ -57,6 +70,11 @@ impl Watch {
                         }
                     }
                 }
+                let heard = hears.iter().find(|(listener, _)| *listener == LegId::CALLER);
+                self.joined = heard.map(|(_, source)| *source).filter(|source| self.targets.contains(source));
+            }
+            Command::Play { .. } if self.joined.is_some() => {
+                self.broken.push("something is played over two people who talk".to_owned());
             }
             Command::Play { leg, .. } | Command::StopPlaying { leg } | Command::Record { leg } => {
                 if *leg == LegId::CALLER && !self.caller_answered {
@@ -68,7 +86,10 @@ impl Watch {
                     self.broken.push(format!("{leg} is told something, and is not there"));
                 }
             }
-            Command::Finish(_) => self.finishes += 1,
+            Command::Finish(outcome) => {
+                self.finishes += 1;
+                self.check_sum(outcome);
+            }
             Command::Ring => {
                 if self.final_responses > 0 {
                     self.broken.push("it rings after the final response".to_owned());
@@ -77,9 +98,28 @@ impl Watch {
         }
     }
 
+    fn check_sum(&mut self, outcome: &Outcome) {
+        let canceled = outcome.cause == Cause::Canceled;
+        let wanted = self.caller_answered && !canceled;
+        if outcome.answered.is_some() != wanted {
+            self.broken.push(format!("the record says answered: {}", !wanted));
+        }
+        if canceled != (outcome.status == Status::Canceled) {
+            self.broken.push(format!("{:?} for {:?}", outcome.status, outcome.cause));
+        }
+        if outcome.transferred_to.is_some() != self.joined.is_some() {
+            self.broken.push("the record is wrong about who took the caller".to_owned());
+        }
+    }
+
     /// A leg left by itself.
     pub fn left(&mut self, leg: LegId) {
         self.up.insert(leg, false);
+    }
+
+    /// A call that is over still waits for the clock.
+    pub fn left_set(&mut self, timer: Timer) {
+        self.broken.push(format!("{timer:?} is left set"));
     }
 
     /// A request was answered.

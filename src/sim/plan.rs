@@ -1,6 +1,7 @@
 //! Plans for simulated calls.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -36,6 +37,9 @@ pub fn plan_for(seed: u64) -> Plan {
     };
     let fallback = random.chance(50).then_some("desk");
     let mut plan = plan_with(connector, fallback);
+    if let (Reception::Agent(agent), true) = (&mut plan.reception, random.chance(30)) {
+        agent.during.iter_mut().for_each(|action| leave_to_the_agent(&mut action.verb));
+    }
     if random.chance(3) {
         plan.reception = Reception::Refuse { status: *random.pick(&[404, 480, 486, 503]), retry_after_s: Some(5) };
     }
@@ -81,6 +85,7 @@ fn plan_with(connector: Connector, fallback: Option<&str>) -> Plan {
         during: vec![
             during("order_status", Verb::from(order_status())),
             during("colleague", Verb::from(transfer())),
+            during("choice", Verb::from(menu())),
             during("goodbye", Verb::from(HangUp { goodbye: prompt("goodbye.wav"), workflow: Some("note".to_owned()) })),
         ],
         after: vec![AfterCall { workflow: "tell-crm".to_owned() }],
@@ -96,18 +101,6 @@ fn plan_with(connector: Connector, fallback: Option<&str>) -> Plan {
 fn desk() -> Workflow {
     let step =
         |id: &str, verb: Verb| Step { id: id.to_owned(), verb, on: BTreeMap::new(), on_success: None, on_error: None };
-    let option = |digit: char, label: &str| MenuOption {
-        digit: Digit::from_char(digit).unwrap_or(DIGIT_ZERO),
-        label: label.to_owned(),
-        set: Vec::new(),
-    };
-    let menu = Menu {
-        prompt: prompt("menu.wav"),
-        options: vec![option('1', "order"), option('2', "colleague")],
-        no_match: prompt("no-match.wav"),
-        wait: Duration::from_secs(5),
-        tries: 3,
-    };
     let steps = vec![
         step("hello", Verb::from(Say { prompt: prompt("names/{{customer.name | there}}.wav"), interruptible: true })),
         Step {
@@ -116,7 +109,7 @@ fn desk() -> Workflow {
                 ("key_2".to_owned(), Goto::Step(4)),
                 ("no_match".to_owned(), Goto::Step(5)),
             ]),
-            ..step("menu", Verb::from(menu))
+            ..step("menu", Verb::from(menu()))
         },
         Step { on_success: Some(Goto::Step(3)), ..step("order", Verb::from(order_status())) },
         Step {
@@ -127,6 +120,21 @@ fn desk() -> Workflow {
         step("bye", Verb::from(HangUp { goodbye: prompt("goodbye.wav"), workflow: None })),
     ];
     Workflow { id: "desk".to_owned(), title: "Front desk".to_owned(), steps }
+}
+
+fn menu() -> Menu {
+    let option = |digit: char, label: &str| MenuOption {
+        digit: Digit::from_char(digit).unwrap_or(DIGIT_ZERO),
+        label: label.to_owned(),
+        set: Vec::new(),
+    };
+    Menu {
+        prompt: prompt("menu.wav"),
+        options: vec![option('1', "order"), option('2', "colleague")],
+        no_match: prompt("no-match.wav"),
+        wait: Duration::from_secs(5),
+        tries: 3,
+    }
 }
 
 fn order_status() -> Api {
@@ -165,6 +173,26 @@ fn api(url: &str, save: &[(&str, &str)]) -> Api {
         timeout: Duration::from_secs(3),
         save: save.iter().map(|(name, path)| ((*name).to_owned(), json_path(path))).collect(),
         waiting: None,
+    }
+}
+
+/// The prompts in words, which a vendor's agent speaks itself and a flow cannot.
+fn leave_to_the_agent(verb: &mut Verb) {
+    let prompts = match verb {
+        Verb::Say(say) => vec![&mut Arc::make_mut(say).prompt],
+        Verb::Menu(menu) => {
+            let menu = Arc::make_mut(menu);
+            vec![&mut menu.prompt, &mut menu.no_match]
+        }
+        Verb::Api(api) => Arc::make_mut(api).waiting.iter_mut().map(|waiting| &mut waiting.prompt).collect(),
+        Verb::Transfer(to) => {
+            let to = Arc::make_mut(to);
+            vec![&mut to.message, &mut to.sorry]
+        }
+        Verb::HangUp(hang_up) => vec![&mut Arc::make_mut(hang_up).goodbye],
+    };
+    for prompt in prompts {
+        *prompt = Prompt { clips: Vec::new(), text: Some(template("Words.")) };
     }
 }
 

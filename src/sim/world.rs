@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -18,8 +19,7 @@ pub struct World {
     plan: Arc<Plan>,
     agenda: BTreeMap<(Time, u64), Event>,
     booked: u64,
-    agent: Option<LegId>,
-    targets: Vec<LegId>,
+    answered: Option<Time>,
 }
 
 /// What came of a simulated call.
@@ -51,7 +51,7 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64, plan: Arc<Plan>) -> World {
         let random = Random::new(seed);
-        World { random, plan, agenda: BTreeMap::new(), booked: 0, agent: None, targets: Vec::new() }
+        World { random, plan, agenda: BTreeMap::new(), booked: 0, answered: None }
     }
 
     /// Lives the call to its end, and a little beyond: what the network still delivers then must change nothing.
@@ -67,6 +67,7 @@ impl World {
         self.caller_comes();
         while let Some((at, event)) = self.next_event(&call) {
             now = Time(at.0.max(now.0 + 1));
+            let event = self.as_the_network_says(now, event);
             match &event {
                 Event::HungUp { leg: LegId::CALLER, .. } if call_rings(&entries) => caller_gave_up |= !call.is_over(),
                 _ => {}
@@ -88,6 +89,9 @@ impl World {
                 }
                 self.react(now, command);
             }
+            if let Some((_, timer)) = call.deadline().filter(|_| call.is_over()) {
+                watch.left_set(timer);
+            }
         }
         let mut broken = watch.verdict(caller_gave_up);
         let journal = self.write(&entries, &recorder);
@@ -102,6 +106,17 @@ impl World {
             (None, Some((due, timer))) => Some((due, Event::TimerFired(timer))),
             (Some(key), _) => self.agenda.remove(&key).map(|event| (key.0, event)),
             (None, None) => None,
+        }
+    }
+
+    /// A caller who leaves before our answer is out has cancelled, also when the call has just said `Answer`.
+    fn as_the_network_says(&self, now: Time, event: Event) -> Event {
+        let on_its_way = self.answered.is_none_or(|answered| now - answered < ANSWER_TAKES);
+        match event {
+            Event::HungUp { leg: LegId::CALLER, .. } if on_its_way => {
+                Event::HungUp { leg: LegId::CALLER, cause: Cause::Canceled }
+            }
+            other => other,
         }
     }
 
@@ -157,6 +172,7 @@ impl World {
 
     fn react(&mut self, now: Time, command: &Command) {
         match command {
+            Command::Answer => self.answered = Some(now),
             Command::Dial { leg, to: Destination::Agent } => self.agent_comes(now, *leg),
             Command::Dial { leg, to: Destination::Address(_) } => self.target_rings(now, *leg),
             Command::Play { leg, play, what } if !what.repeat => {
@@ -186,7 +202,6 @@ impl World {
     }
 
     fn agent_comes(&mut self, now: Time, leg: LegId) {
-        self.agent = Some(leg);
         let flow = match &self.plan.reception {
             Reception::Agent(agent) => matches!(agent.connector, Connector::Flow(_) | Connector::Echo),
             Reception::Refuse { .. } => true,
@@ -213,11 +228,17 @@ impl World {
                     interrupted: self.random.chance(20),
                 };
                 self.book(now, 200 + speaks_ms, said);
-                self.book(now, 201 + speaks_ms, Event::AgentQuiet { leg });
+                if self.random.chance(10) {
+                    self.book(now, 150 + speaks_ms, Event::BargedIn { leg, heard_ms: speaks_ms });
+                }
+                // Now and then a socket stalls and the end of the sentence is never reported.
+                if !self.random.chance(5) {
+                    self.book(now, 201 + speaks_ms, Event::AgentQuiet { leg });
+                }
             }
         }
         if self.random.chance(60) {
-            let name = *self.random.pick(&["order_status", "colleague", "goodbye", "unknown"]);
+            let name = *self.random.pick(&["order_status", "colleague", "choice", "goodbye", "unknown"]);
             let arguments = *self.random.pick(&["{}", "{\"reason\":\"it broke\"}", "{\"reason\":1}", "not json"]);
             let asked = ToolCall {
                 leg,
@@ -231,7 +252,6 @@ impl World {
     }
 
     fn target_rings(&mut self, now: Time, leg: LegId) {
-        self.targets.push(leg);
         let ms = self.random.below(3_000);
         match self.random.below(10) {
             0..3 => {
@@ -266,6 +286,9 @@ impl World {
         text
     }
 }
+
+/// From the call's wish to answer until a CANCEL comes too late.
+const ANSWER_TAKES: Duration = Duration::from_millis(5);
 
 fn call_rings(entries: &[Entry]) -> bool {
     let final_response = |command: &Value| command == "answer" || command.get("reject").is_some();

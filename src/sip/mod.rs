@@ -17,6 +17,8 @@ mod errand;
 mod event;
 mod message;
 #[cfg(feature = "shell")]
+mod mouths;
+#[cfg(feature = "shell")]
 mod net;
 mod session;
 #[cfg(all(test, feature = "shell"))]

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
 use sipx_transport::{Incoming, TransportKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
@@ -21,6 +22,7 @@ use super::door::{self, Kind, Verdict};
 use super::errand::{self, Report};
 use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
 use super::message;
+use super::mouths::Mouths;
 use super::net::{self, Hop, Net, Way};
 use super::uac::Uac;
 use super::uas::{Birth, Uas};
@@ -71,6 +73,7 @@ impl Sip {
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
             errands: JoinSet::new(),
+            mouths: Mouths::new(&net),
             reports,
             events,
         };
@@ -153,6 +156,7 @@ struct Wire {
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
     backlog: VecDeque<SipEvent>,
     errands: JoinSet<()>,
+    mouths: Mouths,
     reports: mpsc::Sender<Report>,
     events: mpsc::Sender<SipEvent>,
 }
@@ -224,8 +228,10 @@ impl Wire {
             }
         }
         self.errands.shutdown().await;
+        self.mouths.finish(self.config.timers.t2).await;
         for endpoint in &self.net.endpoints {
-            endpoint.handle.shutdown().await;
+            // One that a peer holds up by not reading closes with the process.
+            let _ = timeout(self.config.timers.t2, endpoint.handle.shutdown()).await;
         }
     }
 
@@ -259,7 +265,7 @@ impl Wire {
                 if !response.status.is_success() {
                     self.counts.refuse(response.status.code());
                 }
-                return self.respond(endpoint, &key, *response).await;
+                return self.respond(endpoint, &key, *response);
             }
             Verdict::Drop => return Counts::add(&self.counts.dropped),
         };
@@ -276,7 +282,7 @@ impl Wire {
         let origin = (message::call_id(headers), from_tag, message::cseq(headers).unwrap_or_default());
         if self.unmerged.get(&origin).is_some_and(|first| *first != key) {
             Counts::add(&self.counts.merged);
-            return self.respond(endpoint, &key, message::respond(&request, 482, Some(&tag))).await;
+            return self.respond(endpoint, &key, message::respond(&request, 482, Some(&tag)));
         }
         // The channel is looked at first: a call that the gateway cannot hear of must not be left to ring.
         let is_deaf = self.events.is_closed() || self.events.capacity() == 0 || !self.backlog.is_empty();
@@ -284,7 +290,7 @@ impl Wire {
             Counts::add(&self.counts.shed);
             let mut response = message::respond(&request, 503, Some(&tag));
             message::put(&mut response.headers, HeaderName::RetryAfter, "5");
-            return self.respond(endpoint, &key, response).await;
+            return self.respond(endpoint, &key, response);
         }
 
         let id = next_id();
@@ -319,7 +325,7 @@ impl Wire {
             }
             _ => {
                 self.counts.refuse(481);
-                self.respond(endpoint, &key, message::respond(cancel, 481, Some(tag))).await;
+                self.respond(endpoint, &key, message::respond(cancel, 481, Some(tag)));
             }
         }
     }
@@ -341,7 +347,7 @@ impl Wire {
                 return Counts::add(&self.counts.dropped);
             }
             self.counts.refuse(481);
-            return self.respond(endpoint, &key, message::respond(request, 481, None)).await;
+            return self.respond(endpoint, &key, message::respond(request, 481, None));
         };
         if request.method == Method::Invite {
             // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
@@ -460,7 +466,7 @@ impl Wire {
                         known.map(|(_, endpoint)| *endpoint)
                     });
                     if let Some(endpoint) = endpoint.or(here) {
-                        self.respond(endpoint, &key, response).await;
+                        self.respond(endpoint, &key, response);
                     }
                 }
                 Out::Invite(request) => self.invite(id, request),
@@ -482,12 +488,10 @@ impl Wire {
         }
     }
 
-    async fn respond(&self, endpoint: usize, key: &TransactionKey, mut response: Response) {
+    fn respond(&self, endpoint: usize, key: &TransactionKey, mut response: Response) {
         message::finish(&mut response, &self.net.agent);
-        let Some(endpoint) = self.net.endpoints.get(endpoint) else { return };
-        if let Err(error) = endpoint.handle.respond(key, response).await {
-            // The transaction is over, or the socket is: the peer repeats itself, or is gone.
-            tracing::debug!(%error, "a SIP response was not sent");
+        if !self.mouths.say(endpoint, key.clone(), response) {
+            Counts::add(&self.counts.dropped);
         }
     }
 
@@ -505,7 +509,10 @@ impl Wire {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
         let request = letter.request;
         match ways.first() {
-            Some(Way::Known(hop)) => errand::acknowledge(&self.net, &request, *hop, endpoint).await,
+            Some(Way::Known(hop)) => {
+                // Before whatever the dialog says next, but not at the price of all other dialogs.
+                let _ = timeout(ACK_TAKES_MAX, errand::acknowledge(&self.net, &request, *hop, endpoint)).await;
+            }
             _ => {
                 let errand = errand::acknowledge_by_name(request, ways, endpoint, self.net.clone());
                 self.errands.spawn(errand);
@@ -595,6 +602,9 @@ impl Call {
         Call { leg, peer, endpoint, name: None, origin: None, keys, timers, inviting: None }
     }
 }
+
+/// An ACK leaves in microseconds; a peer on TCP that does not read gets it again with its next 200.
+const ACK_TAKES_MAX: Duration = Duration::from_millis(100);
 
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.
 fn new_token() -> String {

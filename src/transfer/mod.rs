@@ -75,9 +75,9 @@ impl Transfer {
         self.next_after(failure)
     }
 
-    /// Whether this leg is the one that rings.
-    pub fn is_ringing(&self, leg: LegId) -> bool {
-        self.ringing == Some(leg)
+    /// The leg that rings.
+    pub fn ringing(&self) -> Option<LegId> {
+        self.ringing
     }
 
     /// The leg answered.

@@ -48,7 +48,7 @@ fn a_report_of_another_leg_changes_nothing() {
     transfer.dialled(LegId(2));
 
     assert_eq!(transfer.failed(LegId(9), Failure::Busy), []);
-    assert!(transfer.is_ringing(LegId(2)));
+    assert_eq!(transfer.ringing(), Some(LegId(2)));
 }
 
 fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> Arc<TransferTo> {

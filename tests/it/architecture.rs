@@ -29,6 +29,20 @@ fn rooms_import_only_what_they_stand_on() {
 }
 
 #[test]
+fn every_metric_stands_in_the_table_and_is_counted() {
+    let mut counted = BTreeSet::new();
+    for (_, text) in files("src", "rs") {
+        for found in text.split("!(\"ringback_").skip(1) {
+            counted.insert(format!("ringback_{}", found.split('"').next().unwrap_or_default()));
+        }
+    }
+
+    let listed: BTreeSet<String> = ringback::observe::METRICS.iter().map(|(name, ..)| (*name).to_owned()).collect();
+
+    assert_eq!(counted, listed, "the table is in src/observe/mod.rs");
+}
+
+#[test]
 fn no_pure_room_waits() {
     let words = [
         "async fn",

@@ -139,6 +139,11 @@ impl Caller {
         self.send(self.request("ACK", 1, "").as_bytes());
     }
 
+    /// The ACK that brings our description, when the INVITE had none.
+    pub(crate) fn ack_with(&self, answer: &str) {
+        self.send(self.request("ACK", 1, answer).as_bytes());
+    }
+
     pub(crate) fn bye(&self) {
         self.send(self.request("BYE", 2, "").as_bytes());
     }

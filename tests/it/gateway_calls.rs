@@ -10,7 +10,9 @@ use serde_json::json;
 
 use crate::caller::Caller;
 use crate::mock::Answer;
-use crate::rig::{GOODBYE, GREETING, Gateway, MENU, MESSAGE, MUSIC, Rig, SORRY, WEBHOOK_SECRET, beside_a_call, shared};
+use crate::rig::{
+    GOODBYE, GREETING, Gateway, MENU, MESSAGE, MUSIC, Rig, SORRY, WEBHOOK_SECRET, alone, beside_a_call, shared,
+};
 
 #[test]
 fn a_caller_is_looked_up_greeted_and_led_through_the_menu() {
@@ -193,6 +195,53 @@ fn an_offer_without_anything_for_us_is_refused_and_counted_as_a_call() {
         assert_eq!(rig.mock.event().json()["data"]["endReason"], "no_media");
     }
     assert!(gateway.metric("ringback_calls_total", "no_media") >= 3.0);
+}
+
+#[test]
+fn a_late_description_that_cannot_be_met_ends_the_call_with_bye() {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    let mut gateway = Gateway::start(&rig);
+    let mut caller = Caller::new(gateway.udp, "102");
+
+    caller.invite_with("");
+    let ours = caller.expect("200");
+    caller.learn(&ours);
+    caller.ack_with(&caller.offer_with("m=audio 0 RTP/AVP 0\r\n"));
+    let bye = caller.expect("BYE");
+    caller.answer(&bye);
+
+    let event = rig.mock.event().json();
+    assert_eq!(event["data"]["endReason"], "no_media");
+    assert_eq!(event["data"]["status"], "FAILED");
+    gateway.assert_well();
+}
+
+#[test]
+fn a_peer_that_never_reads_holds_up_nobody() {
+    let _machine = alone();
+    let rig = Rig::new(&[]);
+    let mut gateway = Gateway::start(&rig);
+    let mut deaf = std::net::TcpStream::connect(gateway.tcp).unwrap();
+    deaf.set_write_timeout(Some(ms(2000))).unwrap();
+
+    for n in 0..60_000 {
+        let options = format!(
+            "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKdeaf{n}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:a@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: deaf{n}\r\n\
+             CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        );
+        // It is no longer read, which is what we want of it.
+        if std::io::Write::write_all(&mut deaf, options.as_bytes()).is_err() {
+            break;
+        }
+    }
+    let mut caller = Caller::new(gateway.udp, "102");
+    let answer = caller.connect();
+    caller.hang_up();
+
+    assert!(answer.after < ms(1500), "{:?}", answer.after);
+    gateway.assert_well();
 }
 
 #[test]

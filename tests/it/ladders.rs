@@ -47,9 +47,11 @@ ladders! {
     api_is_slow
     call_is_refused
     call_is_too_long
+    cancel_crosses_the_answer
     caller_gives_up_while_it_rings
     caller_interrupts_the_greeting
     greeting_by_name
+    hang_up_while_somebody_rings
     hang_up_while_the_agent_speaks
     lookup_hangs
     menu_without_a_match
@@ -57,6 +59,7 @@ ladders! {
     transfer_finds_nobody
     transfer_from_an_agent
     transfer_to_a_fallback
+    transfer_while_a_menu_waits
     transfer_while_the_caller_leaves
 }
 
