@@ -397,10 +397,11 @@ impl Drop for Program {
 /// A call to the echo that talks while `work` goes on beside it, and then proves that it noticed nothing.
 pub(crate) fn beside_a_call<R>(gateway: SocketAddr, work: impl FnOnce() -> R) -> R {
     let over = AtomicBool::new(false);
+    // The call is up before the work begins: its INVITE is sent once, and a flood may push it out of the kernel's queue.
+    let mut caller = Caller::new(gateway, "102");
+    caller.connect();
     thread::scope(|scope| {
         let bystander = scope.spawn(|| {
-            let mut caller = Caller::new(gateway, "102");
-            caller.connect();
             let mut gaps = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 let heard = caller.talk(Duration::from_secs(1), &tone(CALLER, 1000, 8000));
