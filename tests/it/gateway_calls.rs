@@ -194,7 +194,7 @@ fn an_offer_without_anything_for_us_is_refused_and_counted_as_a_call() {
         caller.ack();
         assert_eq!(rig.mock.event().json()["data"]["endReason"], "no_media");
     }
-    assert!(gateway.metric("ringback_calls_total", "no_media") >= 3.0);
+    gateway.assert_counted("ringback_calls_total", "no_media", 3.0);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_crm_that_misbehaves_delays_nobody_beyond_the_budget() {
             assert_ne!(lookup["result"], "success", "{what}: {lookup}");
         }
     });
-    assert!(gateway.metric("ringback_actions_total", "api") >= 5.0);
+    gateway.assert_counted("ringback_actions_total", "api", 5.0);
     gateway.assert_well();
 }
 
@@ -331,12 +331,9 @@ fn garbage_is_counted_and_no_call_notices() {
     });
     caller.hang_up();
 
-    // Both calls are over when both have been told of; a leg is counted when it closes.
-    rig.mock.event();
-    rig.mock.event();
-    assert!(gateway.metric("ringback_sip_garbage_total", "") >= 20.0, "garbage is counted");
-    let refused = gateway.metric("ringback_rtp_packets_refused_total", "");
-    assert!(refused >= 10.0, "{refused} of twenty packets of a stranger are counted");
+    // The kernel may drop some of a flood before the gateway sees them.
+    gateway.assert_counted("ringback_sip_garbage_total", "", 10.0);
+    gateway.assert_counted("ringback_rtp_packets_refused_total", "", 10.0);
     let mut next = Caller::new(gateway.udp, "102");
     next.connect();
     next.hang_up();

@@ -284,7 +284,7 @@ impl Gateway {
     }
 
     /// The sum of a metric over all its labels that hold these words.
-    pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
+    fn metric(&self, name: &str, labels: &str) -> f64 {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -294,6 +294,14 @@ impl Gateway {
             rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
         });
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Asks for a metric until it is at least this, for it is counted when a leg closes, beside the call's own end.
+    pub(crate) fn assert_counted(&self, name: &str, labels: &str, least: f64) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.metric(name, labels) < least {
+            assert!(Instant::now() < until, "{name} is {} and not {least}", self.metric(name, labels));
+        }
     }
 
     /// It has not died, and nothing in it panicked.
