@@ -73,6 +73,8 @@ pub(super) enum Closing {
     Goodbye,
     /// The agent finishes its sentence.
     LastWords,
+    /// All was said; the last of it is on its way to the caller's ear.
+    Parting,
 }
 
 impl Call {
@@ -245,6 +247,7 @@ impl Call {
             Timer::Run(run) => self.wake_run(run, out),
             Timer::RingTime(leg) => self.on_target_rang_out(leg, out),
             Timer::Speech => self.on_speech_over(out),
+            Timer::Parting => self.end(Cause::Normal, Blame::Agent, out),
         }
     }
 

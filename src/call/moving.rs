@@ -116,6 +116,7 @@ impl Call {
         self.moving = None;
         self.flow = None;
         self.joined = Some(leg);
+        self.timers.set(Timer::Duration, self.now + limits::TRANSFERRED_DURATION_MAX);
         self.transferred_to = self.legs.get(leg).and_then(|leg| match &leg.role {
             Role::Target(address) => Some(address.clone()),
             Role::Caller | Role::Agent => None,

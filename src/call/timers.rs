@@ -18,6 +18,8 @@ pub enum Timer {
     RingTime(LegId),
     /// An agent that should speak for a run, or finish its sentence, has had its time.
     Speech,
+    /// What we said last has reached the caller's ear, through network and jitter buffer.
+    Parting,
 }
 
 /// The timers that are set, each at most once.

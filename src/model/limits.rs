@@ -53,6 +53,9 @@ pub const TOOL_RESULT_MAX: usize = 8 * 1024;
 /// How long a call may last when its agent says nothing else.
 pub const CALL_DURATION_MAX: Duration = Duration::from_secs(1800);
 
+/// How long two people may talk after a transfer. An agent's own limit is not meant for them; a line that was forgotten
+/// ends all the same.
+pub const TRANSFERRED_DURATION_MAX: Duration = Duration::from_secs(4 * 3600);
 /// How long a caller may ring: the ring budget of any agent is cut to this, below the 10 s at which carriers re-route.
 pub const RING_BUDGET_MAX: Duration = Duration::from_secs(8);
 
