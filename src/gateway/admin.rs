@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -34,7 +35,11 @@ pub(super) async fn serve(house: Arc<House>, address: SocketAddr, tasks: &mut Jo
 
 async fn ready(State(house): State<Arc<House>>) -> (StatusCode, &'static str) {
     let full = usize::try_from(house.config.gateway.limits.max_calls).is_ok_and(|most| house.registry.len() >= most);
-    if full { (StatusCode::SERVICE_UNAVAILABLE, "full\n") } else { (StatusCode::OK, "ready\n") }
+    match (house.is_draining.load(Ordering::Relaxed), full) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "full\n"),
+        (false, false) => (StatusCode::OK, "ready\n"),
+    }
 }
 
 async fn exposition(State(house): State<Arc<House>>) -> String {

@@ -17,7 +17,7 @@ use crate::store::{CallOpen, CallRecord, NewEvent, NewJob, StoreError};
 /// Writes a call down and lets it go.
 pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
     live.stop_recording();
-    live.seal().await;
+    live.seal();
     live.stop_tasks().await;
     take_last_posts(&mut live, &mut outcome).await;
     let recording = live.recording.as_ref().map(|path| path.display().to_string());
@@ -92,7 +92,7 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                 }
                 Post::Recorded => is_recorded = true,
                 // Everything else crossed with the end.
-                Post::Event(_) | Post::Answered { .. } | Post::Described { .. } => {}
+                Post::Event(_) | Post::Answered { .. } | Post::Described { .. } | Post::Acknowledged { .. } => {}
             }
         }
         if is_recorded {

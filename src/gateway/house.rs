@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::broadcast;
 
@@ -32,6 +33,8 @@ pub(super) struct House {
     pub(super) journals: Journals,
     pub(super) registry: Registry,
     pub(super) watch: broadcast::Sender<Watched>,
+    /// No more calls are taken.
+    pub(super) is_draining: AtomicBool,
 }
 
 /// A step of a call, for whoever looks on.

@@ -47,30 +47,31 @@ impl Journals {
         file_of(&self.dir, call, "jsonl")
     }
 
-    pub(super) async fn write(&self, call: CallId, line: String) {
-        self.send(Line::Journal(call, line)).await;
+    pub(super) fn write(&self, call: CallId, line: String) {
+        self.send(Line::Journal(call, line));
     }
 
-    pub(super) async fn keep(&self, call: CallId, value: String) {
-        self.send(Line::Vault(call, value)).await;
+    pub(super) fn keep(&self, call: CallId, value: String) {
+        self.send(Line::Vault(call, value));
     }
 
-    pub(super) async fn close(&self, call: CallId) {
-        self.send(Line::Close(call)).await;
+    pub(super) fn close(&self, call: CallId) {
+        self.send(Line::Close(call));
     }
 
     /// Writes what waits, and ends the thread.
     pub(super) async fn stop(&self) {
-        self.send(Line::Stop).await;
+        // A writer that is gone has stopped already.
+        let _ = self.lines.send(Line::Stop).await;
         let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
 
-    async fn send(&self, line: Line) {
-        // A disk that stands still makes calls wait for it here, not lose their record; a writer that is gone has said so.
-        if self.lines.send(line).await.is_err() {
+    /// A disk that stands still makes no call wait: the journal gets a hole, which replaying it finds.
+    fn send(&self, line: Line) {
+        if self.lines.try_send(line).is_err() {
             counter!("ringback_journal_errors_total").increment(1);
         }
     }
@@ -122,5 +123,5 @@ fn file_of(dir: &Path, call: CallId, kind: &str) -> PathBuf {
     dir.join(format!("{call}.{kind}"))
 }
 
-/// Lines waiting for the disk. A busy second makes some two thousand; when full, calls wait with their next step.
+/// Lines waiting for the disk. A busy second makes some two thousand; when full, lines are lost and counted.
 const LINES_MAX: usize = 8_192;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use metrics::counter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tracing::{error, warn};
 
 use super::agents;
@@ -49,6 +50,10 @@ pub(super) struct LiveCall {
     unwritten: Vec<Arc<Entry>>,
     /// What came with the end or behind it, and belongs to the record.
     pub(super) late: Vec<Post>,
+    /// Closes when the store has noted the call, or cannot.
+    noted: Option<oneshot::Receiver<()>>,
+    /// Our answer was the offer, and the caller has yet to answer it.
+    owes_description: bool,
 }
 
 /// How a leg is reached.
@@ -99,6 +104,8 @@ impl LiveCall {
             outcome: None,
             unwritten: Vec::new(),
             late: Vec::new(),
+            noted: None,
+            owes_description: false,
         }
     }
 
@@ -124,8 +131,8 @@ impl LiveCall {
         self.step(first).await;
         self.open_record();
         let header = self.heading();
-        self.house.journals.write(self.id, header).await;
-        self.write_down().await;
+        self.house.journals.write(self.id, header);
+        self.write_down();
         while self.outcome.is_none() {
             let batch = match self.call.deadline() {
                 Some((due, timer)) => {
@@ -144,7 +151,7 @@ impl LiveCall {
             }
             self.late.extend(batch);
             self.fire_what_is_due().await;
-            self.write_down().await;
+            self.write_down();
             while let Some(ended) = self.tasks.try_join_next() {
                 if ended.is_err_and(|error| error.is_panic()) {
                     counter!("ringback_task_panics_total").increment(1);
@@ -169,7 +176,11 @@ impl LiveCall {
     fn open_record(&mut self) {
         let house = Arc::clone(&self.house);
         let open = self.open.clone();
+        let (tell, noted) = oneshot::channel();
+        self.noted = Some(noted);
         self.tasks.spawn(async move {
+            // Dropped in any case when the store has answered, which is all that is waited for.
+            let _tell = tell;
             if let Err(error) = house.store.begin_call(&open).await {
                 error!(call = %open.id, %error, "an open call cannot be noted in the store");
                 counter!("ringback_store_errors_total").increment(1);
@@ -191,6 +202,11 @@ impl LiveCall {
                 self.step(event).await;
             }
             Post::Described { leg, sdp, answer } => self.redescribe(leg, &sdp, answer.as_deref()),
+            // An ACK without the description that it owes (RFC 3261 §13.2.1) leaves nothing to talk over.
+            Post::Acknowledged { leg } if self.owes_description => {
+                self.step(Event::HungUp { leg, cause: Cause::NoMedia }).await;
+            }
+            Post::Acknowledged { .. } => {}
             Post::Recorded => self.late.push(Post::Recorded),
         }
     }
@@ -221,19 +237,19 @@ impl LiveCall {
         }
     }
 
-    async fn write_down(&mut self) {
+    fn write_down(&mut self) {
         for value in self.recorder.new_values() {
-            self.house.journals.keep(self.id, value.to_string()).await;
+            self.house.journals.keep(self.id, value.to_string());
         }
         for entry in std::mem::take(&mut self.unwritten) {
-            self.house.journals.write(self.id, to_line(&*entry)).await;
+            self.house.journals.write(self.id, to_line(&*entry));
         }
     }
 
-    pub(super) async fn seal(&mut self) {
-        self.write_down().await;
-        self.house.journals.write(self.id, to_line(&self.recorder.seal())).await;
-        self.house.journals.close(self.id).await;
+    pub(super) fn seal(&mut self) {
+        self.write_down();
+        self.house.journals.write(self.id, to_line(&self.recorder.seal()));
+        self.house.journals.close(self.id);
     }
 
     async fn carry_out(&mut self, command: Command) {
@@ -282,6 +298,12 @@ impl LiveCall {
     async fn answer(&mut self) {
         let Some(LegWire::Sip { answer, .. }) = self.legs.get_mut(&LegId::CALLER) else { return };
         let Some(answer) = answer.take() else { return };
+        if let Some(noted) = self.noted.take() {
+            // A call that somebody talks on must get its ending also when this process dies. A store that takes longer
+            // than this is in trouble, and a caller is not made to wait for it.
+            let _ = timeout(NOTED_MAX, noted).await;
+        }
+        self.owes_description = answer.agreed.is_none();
         self.tell_dialog(LegId::CALLER, SipCommand::Answer { sdp: answer.sdp }).await;
         if let Some(agreed) = answer.agreed {
             self.open_media(LegId::CALLER, &agreed);
@@ -311,7 +333,8 @@ impl LiveCall {
     }
 
     /// A leg moved its media, or gave its description with the ACK.
-    fn redescribe(&self, leg: LegId, sdp: &[u8], answer: Option<&str>) {
+    fn redescribe(&mut self, leg: LegId, sdp: &[u8], answer: Option<&str>) {
+        self.owes_description = false;
         let agreed = match (answer, self.legs.get(&leg)) {
             (None, Some(LegWire::Sip { local, .. })) => sdp::accept(local, sdp),
             (Some(answer), Some(LegWire::Sip { .. })) => {
@@ -477,8 +500,12 @@ impl LiveCall {
         for (_, request) in self.requests.drain() {
             request.abort();
         }
-        // Agents' sockets say good-bye in their own time, which is bounded.
-        while self.tasks.join_next().await.is_some() {}
+        // Agents' sockets say good-bye in their own time, and the store has its own; the record waits for neither longer.
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(TASKS_MAX, all).await.is_err() {
+            warn!(call = %self.id, "what still ran for the call is cut off");
+            self.tasks.shutdown().await;
+        }
     }
 
     pub(super) fn stop_recording(&self) {
@@ -512,3 +539,8 @@ fn broken(now: Time, after: Vec<String>) -> Outcome {
         after,
     }
 }
+
+/// The store notes an open call in under a millisecond; see `answer`.
+const NOTED_MAX: Duration = Duration::from_millis(100);
+/// An agent's goodbye is bounded by 2 s.
+const TASKS_MAX: Duration = Duration::from_secs(4);

@@ -18,6 +18,8 @@ pub(super) enum Post {
     Answered { leg: LegId, sdp: Vec<u8> },
     /// A leg changed its description, or gave it late.
     Described { leg: LegId, sdp: Vec<u8>, answer: Option<String> },
+    /// A leg acknowledged our answer without a description of its own.
+    Acknowledged { leg: LegId },
     /// The recording's file is complete.
     Recorded,
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
@@ -102,6 +103,7 @@ impl Gateway {
             workflows,
             journals,
             watch,
+            is_draining: AtomicBool::new(false),
         });
         let orphans = finish::end_orphans(&house).await.map_err(|error| StartError::new("store", "", error))?;
         if orphans > 0 {
@@ -154,6 +156,7 @@ impl Gateway {
 
     /// Takes no more calls and waits for those that are up; after `patience` they are ended.
     pub async fn drain(&self, patience: Duration) {
+        self.house.is_draining.store(true, Ordering::Relaxed);
         let (done, mut drained) = oneshot::channel();
         // A switchboard that is gone has no calls left.
         if self.asks.send(Ask::Drain(done)).await.is_ok() && timeout(patience, &mut drained).await.is_err() {

@@ -16,10 +16,10 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
         SipEvent::Ended { by: By::Them, .. } => Event::HungUp { leg, cause: Cause::Normal },
         SipEvent::Answered { sdp, .. } => return Some(Post::Answered { leg, sdp }),
         SipEvent::Confirmed { sdp: Some(sdp), .. } => return Some(Post::Described { leg, sdp, answer: None }),
+        SipEvent::Confirmed { sdp: None, .. } => return Some(Post::Acknowledged { leg }),
         SipEvent::Reinvited { sdp: Some(sdp), answer, .. } => return Some(Post::Described { leg, sdp, answer }),
-        // An ACK without news, our own BYE, a refresh; keys in INFO come with the other ways of pressing keys.
-        SipEvent::Confirmed { sdp: None, .. }
-        | SipEvent::Reinvited { sdp: None, .. }
+        // Our own BYE, a refresh; keys in INFO come with the other ways of pressing keys.
+        SipEvent::Reinvited { sdp: None, .. }
         | SipEvent::Ended { by: By::Us, .. }
         | SipEvent::Info { .. }
         | SipEvent::Invited { .. } => return None,
