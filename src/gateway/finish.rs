@@ -16,24 +16,24 @@ use crate::store::{CallOpen, CallRecord, NewEvent, NewJob, StoreError};
 
 /// Writes a call down and lets it go.
 pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
-    live.stop_recording();
+    live.arms.stop_recording();
     live.seal();
-    live.stop_tasks().await;
+    live.arms.stop_tasks().await;
     take_last_posts(&mut live, &mut outcome).await;
-    let recording = live.recording.as_ref().map(|path| path.display().to_string());
-    let record = CallRecord::new(&live.open, recording, &outcome);
+    let recording = live.arms.recording.as_ref().map(|path| path.display().to_string());
+    let record = CallRecord::new(&live.arms.open, recording, &outcome);
     counter!("ringback_calls_total", "reason" => outcome.cause.label()).increment(1);
     histogram!("ringback_call_duration_seconds").record(Duration::from_millis(outcome.ended.as_ms()));
     for run in &outcome.runs {
         counter!("ringback_actions_total", "phase" => "call", "kind" => run.kind.clone(), "result" => label(run.outcome.result))
             .increment(1);
     }
-    if let Err(error) = write(&live.house, &record, &outcome.after).await {
+    if let Err(error) = write(&live.arms.house, &record, &outcome.after).await {
         // The row of the open call stays; the next start ends it.
-        error!(call = %live.id, %error, "a call's record cannot be written");
+        error!(call = %live.arms.id, %error, "a call's record cannot be written");
         counter!("ringback_store_errors_total").increment(1);
     }
-    live.house.registry.remove(live.id);
+    live.arms.house.registry.remove(live.arms.id);
 }
 
 /// Ends the calls of a process that died: each gets its record, its event and its jobs, once.
@@ -82,8 +82,8 @@ async fn write(house: &House, record: &CallRecord, after: &[String]) -> Result<(
 /// late for the call.
 async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
     let mut posts = std::mem::take(&mut live.late);
-    posts.extend(live.door.mailbox.take_now());
-    let mut is_recorded = live.recording.is_none();
+    posts.extend(live.arms.door.mailbox.take_now());
+    let mut is_recorded = live.arms.recording.is_none();
     loop {
         for post in posts {
             match post {
@@ -98,9 +98,9 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
         if is_recorded {
             return;
         }
-        posts = match timeout(RECORDING_MAX, live.door.mailbox.take()).await {
+        posts = match timeout(RECORDING_MAX, live.arms.door.mailbox.take()).await {
             Ok(posts) => posts,
-            Err(_) => return warn!(call = %live.id, "the recording was not completed in time"),
+            Err(_) => return warn!(call = %live.arms.id, "the recording was not completed in time"),
         };
     }
 }

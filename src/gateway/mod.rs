@@ -7,6 +7,7 @@
 mod admin;
 mod admission;
 mod agents;
+mod arms;
 mod clips;
 mod clock;
 mod ears;

@@ -8,10 +8,11 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::admission::Admission;
+use super::arms::{Answer, Arms, CallerLeg, local};
 use super::clock::{now, unix_ms};
 use super::finish::agent_of;
 use super::house::House;
-use super::live::{Answer, CallerLeg, LiveCall, local};
+use super::live::LiveCall;
 use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
@@ -138,8 +139,8 @@ impl Switchboard {
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let caller = CallerLeg { dialog, local, answer };
-        let live = LiveCall::new(Arc::clone(&self.house), door, plan, open, media, caller);
-        self.calls.spawn(live.live(Event::Invited(invitation)));
+        let arms = Arms::new(Arc::clone(&self.house), door, plan, open, media, caller);
+        self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }
 
     async fn refuse(&self, dialog: DialogId, status: u16, retry_after_s: Option<u32>, why: &'static str) {

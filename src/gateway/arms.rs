@@ -1,0 +1,383 @@
+//! What a call does: its legs, its media, its errands, and one arm per command. It decides nothing.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use metrics::counter;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::agents;
+use super::house::House;
+use super::mailbox::Post;
+use super::registry::Door;
+use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
+use crate::agent::AgentCommand;
+use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
+use crate::media::{CallMedia, MediaError, RtpPeer};
+use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
+use crate::sdp::{self, Agreed, Local};
+use crate::sip::{Dial, DialogId, SipCommand};
+use crate::store::CallOpen;
+
+/// Everything of a call but its decisions.
+pub(super) struct Arms {
+    pub(super) id: CallId,
+    pub(super) house: Arc<House>,
+    pub(super) door: Arc<Door>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) open: CallOpen,
+    media: CallMedia,
+    pub(super) legs: HashMap<LegId, LegWire>,
+    /// Requests to the outside world, agents' sockets, the store.
+    pub(super) tasks: JoinSet<()>,
+    requests: HashMap<RunId, AbortHandle>,
+    pub(super) recording: Option<PathBuf>,
+    /// Closes when the store has noted the call, or cannot.
+    noted: Option<oneshot::Receiver<()>>,
+    /// Our answer was the offer, and the caller has yet to answer it.
+    pub(super) owes_description: bool,
+}
+
+/// How a leg is reached.
+pub(super) enum LegWire {
+    Sip { dialog: DialogId, local: Local, answer: Option<Answer> },
+    Agent { commands: mpsc::Sender<AgentCommand> },
+    BuiltIn,
+}
+
+/// What was agreed on with the caller, until the call says that it is answered.
+pub(super) struct Answer {
+    pub(super) sdp: String,
+    /// `None` while the other side owes its description.
+    pub(super) agreed: Option<Agreed>,
+}
+
+/// The caller's leg as the switchboard prepared it.
+pub(super) struct CallerLeg {
+    pub(super) dialog: DialogId,
+    pub(super) local: Local,
+    pub(super) answer: Option<Answer>,
+}
+
+impl Arms {
+    pub(super) fn new(
+        house: Arc<House>,
+        door: Arc<Door>,
+        plan: Arc<Plan>,
+        open: CallOpen,
+        media: CallMedia,
+        caller: CallerLeg,
+    ) -> Arms {
+        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer };
+        Arms {
+            id: open.id,
+            house,
+            door,
+            plan,
+            open,
+            media,
+            legs: HashMap::from([(LegId::CALLER, wire)]),
+            tasks: JoinSet::new(),
+            requests: HashMap::new(),
+            recording: None,
+            noted: None,
+            owes_description: false,
+        }
+    }
+
+    /// Notes in the store that the call is up, so that it gets its ending even if this process dies.
+    pub(super) fn open_record(&mut self) {
+        let house = Arc::clone(&self.house);
+        let open = self.open.clone();
+        let (tell, noted) = oneshot::channel();
+        self.noted = Some(noted);
+        self.tasks.spawn(async move {
+            // Dropped in any case when the store has answered, which is all that is waited for.
+            let _tell = tell;
+            if let Err(error) = house.store.begin_call(&open).await {
+                error!(call = %open.id, %error, "an open call cannot be noted in the store");
+                counter!("ringback_store_errors_total").increment(1);
+            }
+        });
+    }
+
+    pub(super) async fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Ring => self.tell_dialog(LegId::CALLER, SipCommand::Ring).await,
+            Command::Answer => self.answer().await,
+            Command::Reject { status, retry_after_s, .. } => {
+                self.tell_dialog(
+                    LegId::CALLER,
+                    SipCommand::Reject { status, reason: None, retry_after_s, warning: None },
+                )
+                .await;
+                self.forget(LegId::CALLER);
+            }
+            Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
+            Command::Dial { leg, to: Destination::Address(address) } => self.dial_address(leg, &address).await,
+            Command::HangUp { leg, cause } => self.hang_up(leg, cause).await,
+            Command::Wire(Wiring { hears }) => {
+                let wired =
+                    self.media.wire(hears.into_iter().map(|(listener, source)| (listener, vec![source])).collect());
+                self.check_media(LegId::CALLER, wired);
+            }
+            Command::Play { leg, play, what } => self.play(leg, play, &what).await,
+            Command::StopPlaying { leg } => {
+                let stopped = self.media.stop(leg);
+                self.check_media(leg, stopped);
+            }
+            Command::Record { leg } => self.record(leg),
+            Command::TellAgent { leg, what } => self.tell_agent(leg, what),
+            Command::Run { run, request } => self.ask(run, request),
+            Command::StopRun { run } => {
+                if let Some(request) = self.requests.remove(&run) {
+                    request.abort();
+                }
+            }
+            // It is for the record, and nothing is left to do.
+            Command::Finish(_) => {}
+        }
+    }
+
+    async fn tell_dialog(&self, leg: LegId, command: SipCommand) {
+        if let Some(LegWire::Sip { dialog, .. }) = self.legs.get(&leg) {
+            self.house.sip.send(*dialog, command).await;
+        }
+    }
+
+    async fn answer(&mut self) {
+        let Some(LegWire::Sip { answer, .. }) = self.legs.get_mut(&LegId::CALLER) else { return };
+        let Some(answer) = answer.take() else { return };
+        if let Some(noted) = self.noted.take() {
+            // A call that somebody talks on must get its ending also when this process dies. A store that takes longer
+            // than this is in trouble, and a caller is not made to wait for it.
+            let _ = timeout(NOTED_MAX, noted).await;
+        }
+        self.owes_description = answer.agreed.is_none();
+        self.tell_dialog(LegId::CALLER, SipCommand::Answer { sdp: answer.sdp }).await;
+        if let Some(agreed) = answer.agreed {
+            self.open_media(LegId::CALLER, &agreed);
+        }
+    }
+
+    fn open_media(&self, leg: LegId, agreed: &Agreed) {
+        let peer = RtpPeer {
+            codec: agreed.codec,
+            payload_type: agreed.payload_type,
+            dtmf_out: agreed.dtmf,
+            dtmf_in: agreed.dtmf_in,
+            remote: agreed.remote,
+        };
+        if let Err(error) = self.media.set_remote(leg, peer) {
+            warn!(call = %self.id, %leg, %error, "the other side's media address cannot be used");
+            self.post(Event::HungUp { leg, cause: Cause::NoMedia });
+        }
+    }
+
+    /// Takes a leg's answer to our offer.
+    pub(super) fn agree(&self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
+        let Some(LegWire::Sip { local, .. }) = self.legs.get(&leg) else { return Err(Cause::Normal) };
+        let agreed = sdp::accept(local, sdp).map_err(|_| Cause::NoMedia)?;
+        self.open_media(leg, &agreed);
+        Ok(())
+    }
+
+    /// A leg moved its media, or gave its description with the ACK.
+    pub(super) fn redescribe(&mut self, leg: LegId, sdp: &[u8], answer: Option<&str>) {
+        self.owes_description = false;
+        let agreed = match (answer, self.legs.get(&leg)) {
+            (None, Some(LegWire::Sip { local, .. })) => sdp::accept(local, sdp),
+            (Some(answer), Some(LegWire::Sip { .. })) => {
+                sdp::Offer::parse(sdp).and_then(|offer| sdp::reanswer(answer, &offer)).map(|(agreed, _)| agreed)
+            }
+            (_, Some(LegWire::Agent { .. } | LegWire::BuiltIn) | None) => return,
+        };
+        match agreed {
+            Ok(agreed) => self.open_media(leg, &agreed),
+            Err(_) if answer.is_none() => self.post(Event::HungUp { leg, cause: Cause::NoMedia }),
+            // The old description stays in force (RFC 3264 §8).
+            Err(_) => {}
+        }
+    }
+
+    fn dial_agent(&mut self, leg: LegId) {
+        let plan = Arc::clone(&self.plan);
+        let Reception::Agent(agent) = &plan.reception else { return };
+        match &agent.connector {
+            Connector::Flow(_) => {
+                self.legs.insert(leg, LegWire::BuiltIn);
+                self.post(Event::LegAnswered { leg });
+            }
+            Connector::Echo => {
+                self.legs.insert(leg, LegWire::BuiltIn);
+                let opened = self.media.open_echo(leg);
+                self.check_media(leg, opened);
+                self.post(Event::LegAnswered { leg });
+            }
+            Connector::Vendor { .. } => {
+                match agents::dial(&self.house, &self.door, &self.media, leg, agent, &mut self.tasks) {
+                    Ok(commands) => {
+                        self.legs.insert(leg, LegWire::Agent { commands });
+                    }
+                    Err(cause) => self.post(Event::LegFailed { leg, cause }),
+                }
+            }
+        }
+    }
+
+    async fn dial_address(&mut self, leg: LegId, address: &Pii<Address>) {
+        let trunk = self.open.trunk.as_ref().and_then(|trunk| self.house.config.trunks.get(trunk));
+        let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
+        let to = match (address.reveal(), outbound) {
+            (address, Some(outbound)) => outbound.uri_of(address),
+            (Address::Uri(uri), None) => uri.clone(),
+            // A number, and no trunk that would carry it.
+            (Address::Number(_), None) => return self.post(Event::LegFailed { leg, cause: Cause::Unavailable }),
+        };
+        let opened = match self.media.open_rtp(leg) {
+            Ok(opened) => opened,
+            Err(error) => {
+                warn!(call = %self.id, %leg, %error, "no RTP port for another leg");
+                return self.post(Event::LegFailed { leg, cause: Cause::Overload });
+            }
+        };
+        let dialog = self.house.sip.new_dialog();
+        let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
+        let local = local(&self.house, opened.port(), session_id);
+        let shown = outbound.and_then(|outbound| outbound.caller_id.clone()).map(Pii::new);
+        let dial = Dial {
+            to,
+            from_user: shown.or_else(|| self.open.phone.clone()).unwrap_or_default(),
+            from_display: Pii::default(),
+            from_host: None,
+            sdp: sdp::offer(&local),
+            headers: Vec::new(),
+            target: None,
+        };
+        self.house.registry.add_dialog(dialog, self.id, leg);
+        self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None });
+        self.house.sip.send(dialog, SipCommand::Dial(Box::new(dial))).await;
+    }
+
+    pub(super) async fn hang_up(&mut self, leg: LegId, cause: Cause) {
+        match self.legs.get(&leg) {
+            Some(LegWire::Sip { dialog, .. }) => {
+                self.house.sip.send(*dialog, SipCommand::HangUp { cause: Some(cause.q850()) }).await;
+            }
+            Some(LegWire::Agent { commands }) => {
+                // A socket that does not take this any more ends with its channel, which the next line closes.
+                let _ = commands.try_send(AgentCommand::Close);
+            }
+            Some(LegWire::BuiltIn) | None => {}
+        }
+        self.forget(leg);
+    }
+
+    fn forget(&mut self, leg: LegId) {
+        if let Some(LegWire::Sip { dialog, .. }) = self.legs.remove(&leg) {
+            self.house.registry.remove_dialog(dialog);
+        }
+        // A leg whose close finds no room closes with the call.
+        let _ = self.media.close_leg(leg);
+    }
+
+    async fn play(&mut self, leg: LegId, play: PlayId, what: &Playing) {
+        let clips = self.house.clips.find(what).await;
+        if clips.is_empty() {
+            let stopped = self.media.stop(leg);
+            self.check_media(leg, stopped);
+            if !what.repeat {
+                self.post(Event::Played { leg, play });
+            }
+            return;
+        }
+        if let Err(error) = self.media.play(leg, play, clips, what.repeat, 0.0) {
+            warn!(call = %self.id, %leg, %error, "a prompt cannot be played");
+            self.post(Event::Played { leg, play });
+        }
+    }
+
+    fn record(&mut self, leg: LegId) {
+        let path = self.house.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
+        match self.media.record(path.clone(), leg) {
+            Ok(()) => self.recording = Some(path),
+            Err(error) => warn!(call = %self.id, %error, "the call is not recorded"),
+        }
+    }
+
+    fn tell_agent(&self, leg: LegId, what: Told) {
+        let Some(LegWire::Agent { commands }) = self.legs.get(&leg) else { return };
+        for command in agents::commands(what) {
+            if commands.try_send(command).is_err() {
+                // Its socket has stalled or gone; what it misses would come too late anyway.
+                counter!("ringback_agent_commands_dropped_total").increment(1);
+            }
+        }
+    }
+
+    fn ask(&mut self, run: RunId, request: HttpRequest) {
+        let house = Arc::clone(&self.house);
+        let door = Arc::clone(&self.door);
+        let asked = self.tasks.spawn(async move {
+            let asking = AssertUnwindSafe(house.http.ask(&request, &house.secrets)).catch_unwind();
+            let reply = asking.await.unwrap_or(HttpReply::Failed(HttpFailure::Unreachable));
+            door.mailbox.post(Post::Event(Event::ActionDone { run, reply }));
+        });
+        self.requests.insert(run, asked);
+    }
+
+    fn post(&self, event: Event) {
+        self.door.mailbox.post(Post::Event(event));
+    }
+
+    /// A media worker that takes no more commands of this call has been flooded by it.
+    fn check_media(&self, leg: LegId, done: Result<(), MediaError>) {
+        if let Err(error) = done {
+            warn!(call = %self.id, %leg, %error, "the media worker refuses a command; the call is ended");
+            self.post(Event::EndAsked { cause: Cause::Internal });
+        }
+    }
+
+    pub(super) async fn let_everybody_go(&mut self) {
+        let legs: Vec<LegId> = self.legs.keys().copied().collect();
+        for leg in legs {
+            self.hang_up(leg, Cause::Internal).await;
+        }
+    }
+
+    /// Ends what still runs for the call.
+    pub(super) async fn stop_tasks(&mut self) {
+        for (_, request) in self.requests.drain() {
+            request.abort();
+        }
+        // Agents' sockets say good-bye in their own time, and the store has its own; the record waits for neither longer.
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(TASKS_MAX, all).await.is_err() {
+            warn!(call = %self.id, "what still ran for the call is cut off");
+            self.tasks.shutdown().await;
+        }
+    }
+
+    pub(super) fn stop_recording(&self) {
+        // Without room for it the recording is completed when the call's media is dropped.
+        let _ = self.media.stop_recording();
+    }
+}
+
+/// Our side of a leg's description.
+pub(super) fn local(house: &House, port: u16, session_id: u64) -> Local {
+    let address = house.config.gateway.media.address;
+    Local { address, port, codecs: vec![Codec::Pcmu, Codec::Pcma], session_id, version: session_id }
+}
+
+/// The store notes an open call in under a millisecond; see `answer`.
+const NOTED_MAX: Duration = Duration::from_millis(100);
+/// An agent's goodbye is bounded by 2 s.
+const TASKS_MAX: Duration = Duration::from_secs(4);
