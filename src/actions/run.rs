@@ -117,6 +117,19 @@ pub enum RunResult {
     Cancelled,
 }
 
+impl RunResult {
+    /// The word for it in records and metrics, as serde writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunResult::Success => "success",
+            RunResult::Error => "error",
+            RunResult::Timeout => "timeout",
+            RunResult::Skipped => "skipped",
+            RunResult::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl RunOutcome {
     /// Success with a code.
     pub fn success(code: impl Into<Cow<'static, str>>) -> RunOutcome {

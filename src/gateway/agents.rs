@@ -91,9 +91,9 @@ fn translate(leg: LegId, event: AgentEvent) -> Vec<Event> {
             vec![Event::Said { who, text, interrupted }]
         }
         AgentEvent::Asked { tool_call_id, name, arguments } => {
-            vec![Event::AgentAsked(ToolCall { leg, id: tool_call_id, name, arguments })]
+            vec![Event::AgentAsked(ToolCall { leg, id: tool_call_id, name: short(name), arguments })]
         }
-        AgentEvent::Fault { code, .. } => vec![Event::AgentFault { leg, code }],
+        AgentEvent::Fault { code, .. } => vec![Event::AgentFault { leg, code: short(code) }],
         // The vendor's view of turns; the call goes by what was heard.
         AgentEvent::SpeechStarted | AgentEvent::SpeechStopped => Vec::new(),
         AgentEvent::Usage(usage) => {
@@ -121,4 +121,10 @@ pub(super) fn commands(told: Told) -> Vec<AgentCommand> {
             vec![AgentCommand::Interrupt, AgentCommand::Inform { text, respond: true }]
         }
     }
+}
+
+/// A vendor's word, for the journal: no longer than any tool's name may be.
+fn short(mut word: String) -> String {
+    word.truncate(word.floor_char_boundary(limits::VENDOR_WORD_MAX));
+    word
 }

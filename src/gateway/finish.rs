@@ -25,7 +25,7 @@ pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
     counter!("ringback_calls_total", "reason" => outcome.cause.label()).increment(1);
     histogram!("ringback_call_duration_seconds").record(Duration::from_millis(outcome.ended.as_ms()));
     for run in &outcome.runs {
-        counter!("ringback_actions_total", "phase" => "call", "kind" => run.kind.clone(), "result" => label(run.outcome.result))
+        counter!("ringback_actions_total", "phase" => "call", "kind" => run.kind.clone(), "result" => run.outcome.result.as_str())
             .increment(1);
     }
     if let Err(error) = write(&live.arms.house, &record, &outcome.after).await {
@@ -102,18 +102,6 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
             Ok(posts) => posts,
             Err(_) => return warn!(call = %live.arms.id, "the recording was not completed in time"),
         };
-    }
-}
-
-fn label(result: crate::actions::RunResult) -> &'static str {
-    use crate::actions::RunResult;
-
-    match result {
-        RunResult::Success => "success",
-        RunResult::Error => "error",
-        RunResult::Timeout => "timeout",
-        RunResult::Skipped => "skipped",
-        RunResult::Cancelled => "cancelled",
     }
 }
 

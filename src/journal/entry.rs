@@ -49,7 +49,6 @@ pub struct Seal {
 pub struct Recorder {
     vault: Vault,
     entries: usize,
-    values_taken: usize,
     rolling: [u8; 32],
 }
 
@@ -66,9 +65,8 @@ impl Recorder {
     }
 
     /// The vault's values that no earlier call of this gave, to be appended to the vault file.
-    pub fn new_values(&mut self) -> &[Value] {
-        let from = std::mem::replace(&mut self.values_taken, self.vault.values().len());
-        &self.vault.values()[from..]
+    pub fn new_values(&mut self) -> Vec<Value> {
+        self.vault.take_new()
     }
 
     /// The last line.

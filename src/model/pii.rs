@@ -14,6 +14,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// Personal data: a phone number, a name, words, digits, a lookup's result.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,20 +85,25 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Pii<T> {
 /// The private values of one journal, by token. A value that comes again gets its old token.
 #[derive(Clone, Debug, Default)]
 pub struct Vault {
+    /// Those that were not taken out yet, the first of them with the token `taken`.
     values: Vec<Value>,
-    tokens: HashMap<String, usize>,
+    taken: usize,
+    /// By digest, so that a long call does not keep every word it ever wrote.
+    tokens: HashMap<[u8; 16], usize>,
 }
 
 impl Vault {
     /// A vault holding these values, first token first.
     pub fn from_values(values: Vec<Value>) -> Vault {
-        let tokens = values.iter().enumerate().map(|(at, value)| (value.to_string(), at)).collect();
-        Vault { values, tokens }
+        let tokens = values.iter().enumerate().map(|(at, value)| (digest(value), at)).collect();
+        Vault { values, taken: 0, tokens }
     }
 
-    /// The values, first token first.
-    pub fn values(&self) -> &[Value] {
-        &self.values
+    /// Takes out the values that are new since the last time, in the order of their tokens, to be written down. They keep
+    /// their tokens, and can no longer be read here.
+    pub fn take_new(&mut self) -> Vec<Value> {
+        self.taken += self.values.len();
+        std::mem::take(&mut self.values)
     }
 
     /// Runs `work` with this vault open on this thread: `Pii` values inside are written and read as tokens.
@@ -118,19 +124,25 @@ impl Vault {
     }
 
     fn put(&mut self, value: Value) -> usize {
-        let key = value.to_string();
+        let key = digest(&value);
         if let Some(token) = self.tokens.get(&key) {
             return *token;
         }
-        let token = self.values.len();
+        let token = self.taken + self.values.len();
         self.values.push(value);
         self.tokens.insert(key, token);
         token
     }
 
     fn get(&self, token: usize) -> Option<&Value> {
-        self.values.get(token)
+        self.values.get(token.checked_sub(self.taken)?)
     }
+}
+
+/// Half a SHA-256 of the value as it is written: two values with the same one will not be met.
+fn digest(value: &Value) -> [u8; 16] {
+    let whole: [u8; 32] = Sha256::digest(value.to_string()).into();
+    std::array::from_fn(|at| whole[at])
 }
 
 struct Closing<'a> {
@@ -203,6 +215,21 @@ mod tests {
 
         assert_eq!(written, r#"[{"pii":0},{"pii":1},{"pii":0}]"#);
         assert_eq!(read, said);
+    }
+
+    #[test]
+    fn values_that_were_taken_out_keep_their_tokens() {
+        let mut vault = Vault::default();
+        let write =
+            |vault: &mut Vault, name: &str| vault.open(|| serde_json::to_string(&Pii::new(name.to_owned())).unwrap());
+
+        write(&mut vault, "Ada");
+        let first = vault.take_new();
+        let again = (write(&mut vault, "Ada"), write(&mut vault, "Bob"));
+        let second = vault.take_new();
+
+        assert_eq!((first, second), (vec![Value::from("Ada")], vec![Value::from("Bob")]));
+        assert_eq!(again, (r#"{"pii":0}"#.to_owned(), r#"{"pii":1}"#.to_owned()));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl World {
                 }
             }
             let (commands, entry) = recorder.step(&mut call, now, event);
-            vault.extend_from_slice(recorder.new_values());
+            vault.extend(recorder.new_values());
             entries.push(entry);
             for command in &commands {
                 watch.see(command);

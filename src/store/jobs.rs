@@ -240,7 +240,7 @@ impl Store {
         let mut connection = self.durable().await?;
         let done = sqlx::query(sql)
             .bind(end.unix_ms)
-            .bind(word(end.result))
+            .bind(end.result.as_str())
             .bind(&end.code)
             .bind(&end.branch)
             .bind(serde_json::to_string(&sets).expect("names and JSON values are plain data"))
@@ -415,16 +415,5 @@ impl StepEnd {
             branch: branch.to_owned(),
             sets,
         }
-    }
-}
-
-// As serde writes them.
-fn word(result: RunResult) -> &'static str {
-    match result {
-        RunResult::Success => "success",
-        RunResult::Error => "error",
-        RunResult::Timeout => "timeout",
-        RunResult::Skipped => "skipped",
-        RunResult::Cancelled => "cancelled",
     }
 }

@@ -139,7 +139,7 @@ impl Worker {
         if !self.store.end_step(job, record.at, &end).await? {
             return Ok(None);
         }
-        let labels = [("phase", "after"), ("kind", step.verb.kind()), ("result", word(outcome.result))];
+        let labels = [("phase", "after"), ("kind", step.verb.kind()), ("result", outcome.result.as_str())];
         counter!("ringback_actions_total", &labels).increment(1);
         job.log.push(StepRecord { ended: Some(end.clone()), ..record });
         Ok(Some(end))
@@ -248,14 +248,4 @@ fn branch(job: &ClaimedJob, to: Goto) -> &str {
 
 fn is_failure(result: RunResult) -> bool {
     matches!(result, RunResult::Error | RunResult::Timeout)
-}
-
-fn word(result: RunResult) -> &'static str {
-    match result {
-        RunResult::Success => "success",
-        RunResult::Error => "error",
-        RunResult::Timeout => "timeout",
-        RunResult::Skipped => "skipped",
-        RunResult::Cancelled => "cancelled",
-    }
 }

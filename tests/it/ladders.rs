@@ -209,7 +209,7 @@ impl Stage {
             }
         }
         let (commands, entry) = self.recorder.step(&mut self.call, self.now, event);
-        self.vault.extend_from_slice(self.recorder.new_values());
+        self.vault.extend(self.recorder.new_values());
         self.entries.push(entry);
         for command in &commands {
             self.watch.see(command);
