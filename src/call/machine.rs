@@ -49,6 +49,8 @@ pub struct Call {
     pub(super) answered: Option<Time>,
     pub(super) history: Vec<RunRecord>,
     pub(super) turns: Vec<Turn>,
+    /// Octets of text in all turns so far.
+    pub(super) turns_len: usize,
     pub(super) after: Vec<String>,
 }
 
@@ -104,6 +106,7 @@ impl Call {
             answered: None,
             history: Vec::new(),
             turns: Vec::new(),
+            turns_len: 0,
             after: Vec::new(),
         }
     }

@@ -262,7 +262,8 @@ impl Call {
     }
 
     pub(super) fn on_said(&mut self, who: Speaker, text: Pii<String>, interrupted: bool) {
-        if self.turns.len() < TURNS_MAX {
+        self.turns_len += text.reveal().len();
+        if self.turns.len() < TURNS_MAX && self.turns_len <= limits::TRANSCRIPT_MAX {
             self.turns.push(Turn { at: self.now, who, text, interrupted });
         }
     }

@@ -44,6 +44,8 @@ pub const TEMPLATE_LEN_MAX: usize = 16 * 1024;
 /// Longest answer of an API that we read. A CRM record is a few kB; the run fails with `too_large` beyond.
 pub const API_BODY_MAX: usize = 256 * 1024;
 
+/// Words of one call that are kept for its record, in octets: some fifteen hours of talk. Further ones are not kept.
+pub const TRANSCRIPT_MAX: usize = 1024 * 1024;
 /// Longest tool name or fault code of a vendor that is kept; tools have 64 characters at most. Longer ones are cut, and
 /// then name no tool.
 pub const VENDOR_WORD_MAX: usize = 128;
