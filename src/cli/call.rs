@@ -23,7 +23,7 @@ use crate::sip::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(super) struct Arguments {
-    /// Whom to call, as sip:USER@HOST[:PORT][;transport=tcp]
+    /// Whom to call: sip:USER@HOST, with :PORT and ;transport=tcp as needed
     #[arg(value_name = "SIP_URI")]
     to: Address,
     /// A WAV file to say once the call is answered; silence is sent without it

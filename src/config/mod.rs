@@ -1,8 +1,8 @@
 //! `sip-config/` made into checked types, all mistakes at once with file, line and a hint.
 //!
 //! Three floors: [`raw`] is how files look and makes their schema, `check` turns it into what the house works with and
-//! finds what a schema cannot, and [`load`] reads the files. The first two are pure. Nothing here opens a socket, and a
-//! secret is only ever a reference: [`secret`] fetches it for whoever sends it.
+//! finds what a schema cannot, and [`load()`] reads the files. The first two are pure. Nothing here opens a socket, and a
+//! secret is only ever a reference: [`secret()`] fetches it for whoever sends it.
 //! Start at [`Config`], then [`raw`].
 
 #[cfg_attr(not(feature = "shell"), allow(dead_code, reason = "only the loader, which is shell, calls it"))]

@@ -18,7 +18,7 @@ use crate::model::Address;
 pub struct Config {
     /// Names this state of the files: the first 12 hexadecimal digits of the SHA-256 over all of them.
     pub revision: String,
-    /// The folder it was read from; [`super::secret`] looks there for secret files.
+    /// The folder it was read from; [`super::secret()`] looks there for secret files.
     pub dir: PathBuf,
     /// The gateway's own affairs.
     pub gateway: Gateway,

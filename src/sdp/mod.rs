@@ -1,7 +1,7 @@
 //! SDP: parse, print, and offer/answer negotiation of codecs and digits (RFC 8866, RFC 3264).
 //!
 //! Pure. Knows nothing of dialogs or sockets.
-//! Start at [`answer`] for a call that comes in and at [`offer`] and [`accept`] for one that goes out;
+//! Start at [`answer`] for a call that comes in and at [`offer()`] and [`accept`] for one that goes out;
 //! [`reanswer`] is for a peer that offers again in the middle of a call.
 
 mod negotiate;
