@@ -25,8 +25,9 @@ pub(super) enum Post {
 }
 
 impl Post {
+    /// What ends the call. The end of another leg keeps its place: what that leg said before comes before it.
     fn is_ending(&self) -> bool {
-        matches!(self, Post::Event(Event::HungUp { .. } | Event::LegFailed { .. } | Event::EndAsked { .. }))
+        matches!(self, Post::Event(Event::HungUp { leg: LegId::CALLER, .. } | Event::EndAsked { .. }))
     }
 
     /// What may be lost when nobody keeps up: it changes nothing but the record.
