@@ -66,7 +66,7 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Everything that waits, endings first; waits until there is something.
+    /// Everything that waits, what ends the call first; waits until there is something.
     pub(super) async fn take(&self) -> Vec<Post> {
         loop {
             let arrived = self.arrived.notified();
@@ -78,7 +78,7 @@ impl Mailbox {
         }
     }
 
-    /// Everything that waits now, endings first.
+    /// Everything that waits now, what ends the call first.
     pub(super) fn take_now(&self) -> Vec<Post> {
         let posts = std::mem::take(&mut *self.posts.lock().unwrap_or_else(PoisonError::into_inner));
         let (endings, others): (Vec<Post>, Vec<Post>) = posts.into_iter().partition(Post::is_ending);

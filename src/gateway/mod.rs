@@ -2,7 +2,8 @@
 //!
 //! SIP events, media notices, agents' words and answers from outside become posts in a call's mailbox; the call's own
 //! task lets the heart handle them and carries out what it says, one arm per command. `translate` is the only file that
-//! speaks both SIP's language and the call's. Start at [`Gateway::start`], then `live.rs`, the life of one call.
+//! speaks both SIP's language and the call's. Start at [`Gateway::start`], then `live.rs`, the life of one call, and `arms.rs`,
+//! what it does.
 
 mod admin;
 mod admission;

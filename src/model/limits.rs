@@ -277,7 +277,7 @@ pub const JOBS_AT_ONCE_MAX: usize = 8;
 /// Tries of one step after a call, when trying again is safe. The last failure is the step's outcome.
 pub const STEP_TRIES_MAX: u32 = 4;
 
-/// Frames of the caller waiting for an agent's socket task, beside what the socket itself holds back: a quarter second.
+/// Frames of the caller waiting for an agent's socket task, beside what the socket itself holds back: some 300 ms.
 /// When full, frames are dropped and counted; the task has stalled.
 pub const AGENT_EAR: usize = 16;
 

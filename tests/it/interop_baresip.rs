@@ -5,9 +5,12 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ringback::cli::phone::find;
+use ringback::media::load_clip;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -136,6 +139,35 @@ fn interop_baresip_hears_the_greeting_and_chooses_by_key() {
     assert!(greeting.0 < said.0 && said.1 <= goodbye.0 + 40, "{greeting:?} {said:?} {goodbye:?}");
     assert!(goodbye.1 - goodbye.0 >= 400, "heard to its end: {goodbye:?}");
     assert_eq!(rig.mock.event().json()["data"]["endedBy"], "agent");
+}
+
+#[test]
+fn interop_baresip_hears_speech_word_for_word() {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    let prompts = rig.path().join("sip-config/prompts");
+    for (prompt, speech) in [("greeting.wav", "hello.wav"), ("goodbye.wav", "goodbye.wav")] {
+        fs::copy(fixture(speech), prompts.join(prompt)).unwrap();
+    }
+    let gateway = Gateway::start(&rig);
+    let mut phone = Baresip::start();
+
+    // No key is pressed, so everything is said to its end, and the call is hung up by us.
+    phone.order("dial", &format!("sip:100@{}", gateway.udp));
+    phone.event("CALL_CLOSED", secs(30));
+
+    let heard = phone.recording();
+    let starts = |speech: &str| find(&heard, &load_clip(&fixture(speech)).unwrap(), 0);
+    let greeting = starts("hello.wav").expect("the greeting's words");
+    let menu = tone_in(&heard, MENU, 8000).expect("the menu");
+    let goodbye = starts("goodbye.wav").expect("the goodbye's words");
+    assert!(greeting < 300 * 8, "the greeting begins at once: sample {greeting}");
+    assert!(menu.0 * 8 > greeting && menu.1 * 8 < goodbye, "{greeting} {menu:?} {goodbye}");
+    assert_eq!(starts("transfer.wav"), None, "what was not said is not heard");
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("audio-fixtures").join(name)
 }
 
 #[test]
