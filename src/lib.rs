@@ -34,6 +34,7 @@ pub mod sdp;
 pub mod sim;
 pub mod sip;
 pub mod transfer;
+pub mod trunk;
 
 #[cfg(feature = "shell")]
 pub mod cli;

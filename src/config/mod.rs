@@ -38,6 +38,5 @@ pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Called, Cidr, Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Outbound, Private, Route,
-    SipListeners, Store, Trunk,
+    Called, Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, SipListeners, Store,
 };

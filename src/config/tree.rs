@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Origin;
 use super::check::inside;
 use crate::actions::{Action, Agent, Plan, SecretRef, Workflow};
-use crate::model::Address;
+use crate::trunk::Trunk;
 
 /// Everything under one `sip-config/`, free of mistakes.
 #[derive(Clone, Debug)]
@@ -59,7 +58,8 @@ impl Config {
     pub fn trunk_of(&self, source: IpAddr) -> Option<&Trunk> {
         // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
         let source = source.to_canonical();
-        let narrowest = |trunk: &Trunk| trunk.allowed.iter().filter(|c| c.holds(source)).map(|c| c.prefix).max();
+        let narrowest =
+            |trunk: &Trunk| trunk.inbound.allowed.iter().filter(|c| c.holds(source)).map(|c| c.prefix).max();
         self.trunks
             .values()
             .filter_map(|trunk| Some((narrowest(trunk)?, trunk)))
@@ -215,42 +215,6 @@ pub enum Destination {
     },
 }
 
-/// One SIP peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trunk {
-    /// The file's stem.
-    pub id: String,
-    /// For people.
-    pub title: String,
-    /// Networks it calls us from; at least one.
-    pub allowed: Vec<Cidr>,
-    /// How we call out through it; `None`: we do not.
-    pub outbound: Option<Outbound>,
-}
-
-/// How we call out through a trunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outbound {
-    /// Where numbers are dialled: a SIP URI without a user part.
-    pub uri: String,
-    /// The number we show; `None` shows the caller's.
-    pub caller_id: Option<String>,
-}
-
-impl Outbound {
-    /// The request URI for an address: a number becomes the user part of the trunk's URI, a SIP URI stays as it is.
-    pub fn uri_of(&self, to: &Address) -> String {
-        match to {
-            Address::Uri(uri) => uri.clone(),
-            // RFC 3261 §25.1: `#` may not stand bare in a user part.
-            Address::Number(number) => match self.uri.split_once(':') {
-                Some((scheme, host)) => format!("{scheme}:{}@{host}", number.replace('#', "%23")),
-                None => self.uri.clone(),
-            },
-        }
-    }
-}
-
 /// Somebody who is told of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -268,91 +232,9 @@ pub struct Endpoint {
     pub enabled: bool,
 }
 
-/// A network: `203.0.113.0/28`, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cidr {
-    /// The network's address; bits behind the prefix are zero.
-    pub network: IpAddr,
-    /// Bits that count.
-    pub prefix: u8,
-}
-
-impl Cidr {
-    /// Whether an address lies in it.
-    pub fn holds(&self, address: IpAddr) -> bool {
-        Cidr::masked(address, self.prefix).is_some_and(|network| network == self.network)
-    }
-
-    fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
-        match address {
-            IpAddr::V4(v4) if prefix <= 32 => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-                Some(IpAddr::V4((u32::from(v4) & mask).into()))
-            }
-            IpAddr::V6(v6) if prefix <= 128 => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-                Some(IpAddr::V6((u128::from(v6) & mask).into()))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = String;
-
-    /// The error is a hint: what to write instead.
-    fn from_str(text: &str) -> Result<Cidr, String> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let wrong = || "write a network as 203.0.113.0/28 or 2001:db8::/32, or one address".to_owned();
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix: u8 = match prefix {
-            Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map_err(|_| wrong())?
-            }
-            Some(_) => return Err(wrong()),
-            None => longest,
-        };
-        let network = Cidr::masked(address, prefix).ok_or_else(|| format!("the prefix is at most {longest}"))?;
-        if network != address {
-            return Err(format!("bits are set behind the prefix; write {network}/{prefix}"));
-        }
-        Ok(Cidr { network, prefix })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_network_holds_its_own_addresses_only() {
-        let office: Cidr = "203.0.113.16/28".parse().unwrap();
-        let world: Cidr = "::/0".parse().unwrap();
-
-        assert!(office.holds("203.0.113.31".parse().unwrap()));
-        assert!(!office.holds("203.0.113.32".parse().unwrap()));
-        assert!(!office.holds("::1".parse().unwrap()));
-        assert!(world.holds("2001:db8::1".parse().unwrap()) && !world.holds("127.0.0.1".parse().unwrap()));
-    }
-
-    #[test]
-    fn a_network_with_stray_bits_is_corrected_not_guessed() {
-        assert_eq!("10.0.0.1/8".parse::<Cidr>().unwrap_err(), "bits are set behind the prefix; write 10.0.0.0/8");
-        assert!("10.0.0.0/33".parse::<Cidr>().is_err());
-        assert!("10.0.0.0/+8".parse::<Cidr>().is_err());
-        assert!("carrier.example".parse::<Cidr>().is_err());
-    }
 
     #[test]
     fn a_pattern_covers_what_is_narrower() {
@@ -361,14 +243,5 @@ mod tests {
         assert!(prefix.covers(&Called::Exactly("+4420".into())) && prefix.covers(&Called::Prefix("+442".into())));
         assert!(!prefix.covers(&Called::Any) && Called::Any.covers(&prefix));
         assert!(prefix.fits("+4420") && !prefix.fits("4420"));
-    }
-
-    #[test]
-    fn numbers_are_dialled_at_the_trunk_and_uris_directly() {
-        let out = Outbound { uri: "sip:sbc.example:5070;transport=tcp".into(), caller_id: None };
-
-        assert_eq!(out.uri_of(&"+4420".parse().unwrap()), "sip:+4420@sbc.example:5070;transport=tcp");
-        assert_eq!(out.uri_of(&"*31#".parse().unwrap()), "sip:*31%23@sbc.example:5070;transport=tcp");
-        assert_eq!(out.uri_of(&"sip:desk@10.0.0.1".parse().unwrap()), "sip:desk@10.0.0.1");
     }
 }

@@ -235,8 +235,9 @@ impl Arms {
     async fn dial_address(&mut self, leg: LegId, address: &Pii<Address>) {
         let trunk = self.open.trunk.as_ref().and_then(|trunk| self.house.config.trunks.get(trunk));
         let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
-        let to = match (address.reveal(), outbound) {
-            (address, Some(outbound)) => outbound.uri_of(address),
+        let gateway = outbound.and_then(|outbound| Some((outbound, outbound.gateways.first()?)));
+        let to = match (address.reveal(), gateway) {
+            (address, Some((outbound, gateway))) => outbound.uri_of(gateway, address),
             (Address::Uri(uri), None) => uri.clone(),
             // A number, and no trunk that would carry it.
             (Address::Number(_), None) => return self.post(Event::LegFailed { leg, cause: Cause::Unavailable }),
@@ -251,15 +252,12 @@ impl Arms {
         let dialog = self.house.sip.new_dialog();
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
         let local = local(&self.house, opened.port(), session_id);
-        let shown = outbound.and_then(|outbound| outbound.caller_id.clone()).map(Pii::new);
+        let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
         let dial = Dial {
             to,
             from_user: shown.or_else(|| self.open.phone.clone()).unwrap_or_default(),
-            from_display: Pii::default(),
-            from_host: None,
             sdp: sdp::offer(&local),
-            headers: Vec::new(),
-            target: None,
+            ..Dial::default()
         };
         self.house.registry.add_dialog(dialog, self.id, leg);
         self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None });

@@ -214,7 +214,7 @@ pub enum SipCommand {
 }
 
 /// A call to place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Dial {
     /// Whom, as a SIP URI; `;transport=tcp` is heeded.
     pub to: String,

@@ -230,9 +230,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ("journal", &["model", "actions", "call"]),
     // The world proves that replay equals run, so it writes journals.
     ("sim", &["model", "actions", "call", "journal"]),
-    ("sip", &["model", "sdp"]),
+    ("trunk", &["model", "actions"]),
+    ("route", &["model", "trunk"]),
+    ("guard", &["model", "trunk"]),
+    ("stir", &["model"]),
+    ("sip", &["model", "sdp", "trunk", "guard"]),
     // Checking a file means asking the rooms that know its words.
-    ("config", &["model", "actions", "call", "agent"]),
+    ("config", &["model", "actions", "call", "agent", "trunk", "route", "guard", "stir"]),
     ("services", &["model", "actions"]),
     ("store", &["model", "actions", "call"]),
     // A delivery is a lease on a row, a request under the egress policy, and a report to the row.

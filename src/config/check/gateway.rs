@@ -8,10 +8,13 @@ use std::time::Duration;
 use super::{At, Check, Kind, Mistake, code, is_id};
 use crate::call::Cause;
 use crate::config::{
-    Called, Cidr, Destination, Egress, Endpoint, Gateway, Limits, Media, Origin, Outbound, Private, SipListeners,
-    Store, Trunk, raw,
+    Called, Destination, Egress, Endpoint, Gateway, Limits, Media, Origin, Private, SipListeners, Store, raw,
 };
-use crate::model::Address;
+use crate::model::{Address, Codec};
+use crate::trunk::{
+    CallerPolicy, Cidr, Dialling, IdentityRules, Inbound, NumberFormat, Outbound, ReferRules, SessionRules, Trunk,
+    TrunkLimits,
+};
 
 /// A route without its plan.
 #[derive(Debug)]
@@ -216,7 +219,20 @@ impl Check<'_> {
                 allowed.push(network);
             }
             let outbound = file.outbound.as_ref().map(|out| self.trunk_outbound(&at.key("outbound"), out));
-            let trunk = Trunk { id: id.clone(), title: file.title.clone(), allowed, outbound };
+            let trunk = Trunk {
+                id: id.clone(),
+                title: file.title.clone(),
+                is_trusted: false,
+                country: None,
+                codecs: vec![Codec::Pcmu, Codec::Pcma],
+                inbound: Inbound { allowed, ..Inbound::default() },
+                outbound,
+                registration: None,
+                limits: TrunkLimits::default(),
+                session: SessionRules::default(),
+                transfer: ReferRules::default(),
+                identity: IdentityRules::default(),
+            };
             trunks.insert(id.clone(), trunk);
         }
         if self.tree.trunks.is_empty() && !self.tree.broken.iter().any(|name| name.starts_with("trunks/")) {
@@ -242,7 +258,17 @@ impl Check<'_> {
             let mistake = Mistake::error(code::DIAL, at.key("caller_id"), "this is no telephone number");
             self.report(mistake.hint("write + and up to 15 digits"));
         }
-        Outbound { uri: out.uri.clone(), caller_id: out.caller_id.clone() }
+        Outbound {
+            gateways: vec![out.uri.clone()],
+            silence: Duration::from_secs(4),
+            credentials: None,
+            format: NumberFormat::AsIs,
+            prefix: String::new(),
+            caller: CallerPolicy { number: out.caller_id.clone(), ..CallerPolicy::default() },
+            headers: Vec::new(),
+            probe: None,
+            dialling: Dialling::default(),
+        }
     }
 
     pub(super) fn routes(&mut self) -> Vec<RoutePart> {

@@ -18,6 +18,7 @@ use super::diagnostic::{Severity, code};
 use super::{Egress, raw};
 use crate::actions::{Action, Agent, SecretRef, Workflow};
 use crate::model::limits;
+use crate::trunk::Trunk;
 
 /// What the agent room knows of connectors, handed in so that the rooms stay apart.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +149,7 @@ pub(super) struct Checked {
 pub(super) struct Parts {
     pub gateway: Option<super::Gateway>,
     pub routes: Vec<RoutePart>,
-    pub trunks: BTreeMap<String, super::Trunk>,
+    pub trunks: BTreeMap<String, Trunk>,
     pub endpoints: Vec<super::Endpoint>,
     pub agents: BTreeMap<String, Agent>,
     pub actions: BTreeMap<String, Action>,
@@ -290,7 +291,7 @@ impl Check<'_> {
         }
     }
 
-    fn outbound(&mut self, trunks: &BTreeMap<String, super::Trunk>) {
+    fn outbound(&mut self, trunks: &BTreeMap<String, Trunk>) {
         if trunks.values().any(|trunk| trunk.outbound.is_some()) {
             return;
         }
