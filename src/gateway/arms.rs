@@ -43,6 +43,7 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
+    came: Came,
 }
 
 /// How a leg is reached.
@@ -64,6 +65,15 @@ pub(super) struct CallerLeg {
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
+    pub(super) came: Came,
+}
+
+/// How the caller's INVITE came, for a call that is passed on.
+pub(super) struct Came {
+    /// Hops it had left.
+    pub(super) max_forwards: u8,
+    /// Who had diverted it before, topmost first (RFC 5806).
+    pub(super) diversions: Vec<Pii<String>>,
 }
 
 impl Arms {
@@ -89,6 +99,7 @@ impl Arms {
             recording: None,
             noted: None,
             owes_description: false,
+            came: caller.came,
         }
     }
 
@@ -121,7 +132,14 @@ impl Arms {
                 self.forget(LegId::CALLER);
             }
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
-            Command::Dial { leg, to: Destination::Address(address) } => self.dial_address(leg, &address).await,
+            Command::Dial { leg, to: Destination::Address(to) } => {
+                let trunk = self.open.trunk.clone();
+                self.dial_address(leg, trunk, Dial::default(), &to).await;
+            }
+            Command::Dial { leg, to: Destination::Trunk { trunk, to } } => {
+                let dial = self.passed_on();
+                self.dial_address(leg, Some(trunk), dial, &to).await;
+            }
             Command::HangUp { leg, cause } => self.hang_up(leg, cause).await,
             Command::Wire(Wiring { hears }) => {
                 let wired =
@@ -226,27 +244,38 @@ impl Arms {
                     Ok(commands) => {
                         self.legs.insert(leg, LegWire::Agent { commands });
                     }
-                    Err(cause) => self.post(Event::LegFailed { leg, cause }),
+                    Err(cause) => self.post(failed(leg, cause)),
                 }
             }
         }
     }
 
-    async fn dial_address(&mut self, leg: LegId, address: &Pii<Address>) {
-        let trunk = self.open.trunk.as_ref().and_then(|trunk| self.house.config.trunks.get(trunk));
+    /// What an INVITE says of a call that came in and is passed on.
+    fn passed_on(&self) -> Dial {
+        Dial {
+            diverted_from: Some(self.open.called.clone()),
+            max_forwards: Some(self.came.max_forwards.saturating_sub(1)),
+            headers: self.came.diversions.iter().map(|value| ("Diversion".to_owned(), value.clone())).collect(),
+            ..Dial::default()
+        }
+    }
+
+    /// Places a call by a trunk. Every call that leaves the house goes through here.
+    async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
+        let trunk = trunk.and_then(|trunk| self.house.config.trunks.get(&trunk));
         let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
         let gateway = outbound.and_then(|outbound| Some((outbound, outbound.gateways.first()?)));
         let to = match (address.reveal(), gateway) {
             (address, Some((outbound, gateway))) => outbound.uri_of(gateway, address),
             (Address::Uri(uri), None) => uri.clone(),
             // A number, and no trunk that would carry it.
-            (Address::Number(_), None) => return self.post(Event::LegFailed { leg, cause: Cause::Unavailable }),
+            (Address::Number(_), None) => return self.post(failed(leg, Cause::Unavailable)),
         };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,
             Err(error) => {
                 warn!(call = %self.id, %leg, %error, "no RTP port for another leg");
-                return self.post(Event::LegFailed { leg, cause: Cause::Overload });
+                return self.post(failed(leg, Cause::Overload));
             }
         };
         let dialog = self.house.sip.new_dialog();
@@ -257,7 +286,7 @@ impl Arms {
             to,
             from_user: shown.or_else(|| self.open.phone.clone()).unwrap_or_default(),
             sdp: sdp::offer(&local),
-            ..Dial::default()
+            ..dial
         };
         self.house.registry.add_dialog(dialog, self.id, leg);
         self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None });
@@ -367,6 +396,10 @@ impl Arms {
         // Without room for it the recording is completed when the call's media is dropped.
         let _ = self.media.stop_recording();
     }
+}
+
+fn failed(leg: LegId, cause: Cause) -> Event {
+    Event::LegFailed { leg, cause, retry_after_s: None }
 }
 
 /// Our side of a leg's description.

@@ -120,7 +120,7 @@ impl LiveCall {
                     Ok(()) => Event::LegAnswered { leg },
                     Err(cause) => {
                         self.arms.hang_up(leg, cause).await;
-                        Event::LegFailed { leg, cause }
+                        Event::LegFailed { leg, cause, retry_after_s: None }
                     }
                 };
                 self.step(event).await;
@@ -141,7 +141,7 @@ impl LiveCall {
             return;
         }
         let gone = match &event {
-            Event::HungUp { leg, cause } | Event::LegFailed { leg, cause } => Some((*leg, *cause)),
+            Event::HungUp { leg, cause } | Event::LegFailed { leg, cause, .. } => Some((*leg, *cause)),
             // Nothing else takes a leg away.
             _ => None,
         };

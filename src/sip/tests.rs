@@ -327,6 +327,8 @@ fn dial() -> Dial {
         from_host: None,
         sdp: SDP.to_owned(),
         headers: Vec::new(),
+        diverted_from: None,
+        max_forwards: None,
         target: None,
     }
 }

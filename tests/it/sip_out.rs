@@ -21,6 +21,8 @@ fn call(to: String) -> Dial {
             ("Via".to_owned(), Pii::new("SIP/2.0/UDP evil".to_owned())),
             ("X-Evil".to_owned(), Pii::new("1\r\nX-Worse: 2".to_owned())),
         ],
+        diverted_from: None,
+        max_forwards: None,
         target: None,
     }
 }

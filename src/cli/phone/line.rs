@@ -186,6 +186,8 @@ impl Desk {
             from_host: None,
             sdp: offer,
             headers: Vec::new(),
+            diverted_from: None,
+            max_forwards: None,
             target: None,
         }));
         self.sip.send(dialog, command).await;

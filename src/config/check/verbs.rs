@@ -280,7 +280,7 @@ impl Check<'_> {
         }
     }
 
-    fn target(&mut self, at: &At, to: &str, ring_s: u64) -> Target {
+    pub(super) fn target(&mut self, at: &At, to: &str, ring_s: u64) -> Target {
         let template = self.template(at, to);
         let is_uri = ["sip:", "sips:"].iter().any(|scheme| to.to_ascii_lowercase().starts_with(scheme));
         match (to.find("{{"), is_uri) {
