@@ -329,6 +329,7 @@ impl Call {
         let answered = self.answered.filter(|_| cause != Cause::Canceled);
         let status = match (answered, cause) {
             (_, Cause::Canceled) => Status::Canceled,
+            (None, Cause::NoAnswer) if self.passed_to.is_some() => Status::NoAnswer,
             (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged | Cause::NoMedia) => {
                 Status::Failed
             }

@@ -46,7 +46,9 @@ impl Call {
         self.timers.clear(Timer::RingTime(leg));
         let cause = cause.passed_on();
         let retry_after_s = retry_after_s.or((cause == Cause::Overload).then_some(RETRY_AFTER_S));
-        self.refuse(cause.status(), cause, retry_after_s, cause.blame(), out);
+        // It is their overload, or their fault, and not ours.
+        let by = if cause.blame() == Blame::Us { Blame::Carrier } else { cause.blame() };
+        self.refuse(cause.status(), cause, retry_after_s, by, out);
     }
 
     pub(super) fn on_passed_call_rang_out(&mut self, leg: LegId, out: &mut Commands) {

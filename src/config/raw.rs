@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::actions::{Method, ParameterType, Phase};
 use crate::model::limits;
 
-pub use routes::{Reject, Route, RoutesFile};
+pub use routes::{Forward, Reject, Route, RoutesFile};
 pub use trunk::{Inbound, Outbound, TrunkFile};
 
 /// `gateway.toml`: what the gateway listens on and what it may use.

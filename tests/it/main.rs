@@ -23,6 +23,7 @@ mod realtime_server;
 mod rig;
 mod services_http;
 mod sip_door;
+mod sip_forward;
 mod sip_in;
 mod sip_out;
 mod sip_probe;

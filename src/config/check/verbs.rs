@@ -300,6 +300,10 @@ impl Check<'_> {
                     );
                 }
             }
+            // What begins with a digit becomes a number, or nothing that can be dialled.
+            (Some(1..), false) if to.starts_with(|c: char| c == '+' || c.is_ascii_digit()) => {
+                self.dials_numbers.push(at.clone());
+            }
             (Some(found), false) => {
                 self.dials_numbers.push(at.clone());
                 self.report(
