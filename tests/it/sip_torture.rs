@@ -16,7 +16,7 @@ use ringback::sip::{Invite, SipCommand, SipEvent};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::rig::{self, Rig, shared};
+use crate::rig::{self, Rig};
 use crate::sip_probe::{Gateway, Line, Peer, SDP, Wire};
 use crate::source::root;
 
@@ -57,6 +57,9 @@ enum Rfc {
 
 use Rfc::{Invalid, Unusual, Valid};
 
+/// Something read from an INVITE, as it is shown.
+type Read = fn(&Invite) -> String;
+
 struct Case {
     /// RFC and section.
     section: &'static str,
@@ -74,7 +77,7 @@ struct Case {
     /// The final answer of a whole gateway to what is a call at the door: one of these.
     ends: &'static [u16],
     /// What must have been read, and how it is shown.
-    reads: Option<(fn(&Invite) -> String, &'static str)>,
+    reads: Option<(Read, &'static str)>,
 }
 
 impl Case {
@@ -82,7 +85,7 @@ impl Case {
         Case { original, ..self }
     }
 
-    fn reads(self, what: fn(&Invite) -> String, wanted: &'static str) -> Case {
+    fn reads(self, what: Read, wanted: &'static str) -> Case {
         Case { reads: Some((what, wanted)), ..self }
     }
 
@@ -541,7 +544,6 @@ async fn where_it_is_answered(octets: &[u8], number: usize) -> UdpSocket {
 
 #[tokio::test]
 async fn every_torture_message_gets_the_right_reaction() {
-    let _machine = shared();
     let cases = all_cases();
     assert_eq!(cases.iter().filter(|case| case.section.starts_with("4475")).count(), 49);
     assert_eq!(cases.iter().filter(|case| case.section.starts_with("5118")).count(), 12);
