@@ -187,7 +187,7 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
 /// The hops that are left; 70 when the request does not say, as RFC 2543 peers.
 fn max_forwards(headers: &Headers) -> u8 {
     let hops = headers.typed::<sipx_sip::headers::MaxForwards>().and_then(Result::ok);
-    hops.map_or(HOPS, |hops| u8::try_from(hops.0).unwrap_or(u8::MAX))
+    hops.map_or(HOPS, |hops| hops.0)
 }
 
 fn caller(value: &[u8]) -> Caller {
