@@ -14,14 +14,13 @@ fn call(to: String) -> Dial {
         to,
         from_user: Pii::new("+44 20".to_owned()),
         from_display: Pii::new("Ring \"back\"".to_owned()),
-        from_host: None,
         sdp: SDP.to_owned(),
         headers: vec![
             ("X-Call".to_owned(), Pii::new("42".to_owned())),
             ("Via".to_owned(), Pii::new("SIP/2.0/UDP evil".to_owned())),
             ("X-Evil".to_owned(), Pii::new("1\r\nX-Worse: 2".to_owned())),
         ],
-        target: None,
+        ..Dial::default()
     }
 }
 
