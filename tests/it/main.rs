@@ -27,6 +27,7 @@ mod sip_door;
 mod sip_in;
 mod sip_out;
 mod sip_probe;
+mod sip_torture;
 mod source;
 mod store_calls;
 mod store_crash;
