@@ -13,6 +13,7 @@ use super::clock::CallClock;
 use super::finish;
 use super::house::Watched;
 use super::mailbox::Post;
+use super::translate;
 use crate::actions::Plan;
 use crate::call::{Blame, Call, Cause, Command, Event, Outcome, Status};
 use crate::journal::{Entry, Header, Recorder, SCHEMA};
@@ -114,7 +115,14 @@ impl LiveCall {
 
     async fn open_post(&mut self, post: Post) {
         match post {
+            Post::Event(Event::LegRinging { leg }) if !self.arms.rings(leg) => {}
             Post::Event(event) => self.step(event).await,
+            Post::NotPlaced { leg, failure } => {
+                if let Some(cause) = self.arms.not_placed(leg, &failure).await {
+                    let retry_after_s = translate::retry_after_s(&failure);
+                    self.step(Event::LegFailed { leg, cause, retry_after_s }).await;
+                }
+            }
             Post::Answered { leg, sdp } => {
                 let event = match self.arms.agree(leg, &sdp) {
                     Ok(()) => Event::LegAnswered { leg },
