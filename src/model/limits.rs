@@ -309,3 +309,9 @@ pub const STIR_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Certificates between a signer and a root, and the signer's own. Real chains have two or three; a longer one is refused.
 pub const STIR_CHAIN_MAX: usize = 8;
+/// Challenges to one request that we answer: a proxy, the peer, a stale nonce for each, and two more. Beyond, the peer is
+/// taken to ask for ever, and the request fails.
+pub const SIP_CHALLENGES_MAX: usize = 6;
+
+/// Protection domains of one dialog, and challenges read from one answer. Two are common; further ones are not answered.
+pub const SIP_REALMS_MAX: usize = 8;
