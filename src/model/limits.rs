@@ -342,3 +342,9 @@ pub const NONCE_AGE_MAX: Duration = Duration::from_secs(120);
 
 /// Nonces in use at once, by clients with a right password. Beyond, the oldest count as stale.
 pub const NONCES_MAX: usize = 4_096;
+/// Challenges to one request that we answer: a proxy, the peer, a stale nonce for each, and two more. Beyond, the peer is
+/// taken to ask for ever, and the request fails.
+pub const SIP_CHALLENGES_MAX: usize = 6;
+
+/// Protection domains of one dialog, and challenges read from one answer. Two are common; further ones are not answered.
+pub const SIP_REALMS_MAX: usize = 8;
