@@ -27,6 +27,7 @@ pub mod actions;
 pub mod agent;
 pub mod call;
 pub mod config;
+pub mod guard;
 pub mod journal;
 pub mod media;
 pub mod model;

@@ -306,3 +306,10 @@ pub const JOURNAL_FILE_MAX: u64 = 256 * 1024 * 1024;
 
 /// Events and notes that the demonstration's CRM remembers. It makes a handful of calls; further ones are refused.
 pub const DEMO_HOOKS_MAX: usize = 1024;
+
+/// Challenges to one request that we answer: a proxy, the peer, a stale nonce for each, and two more. Beyond, the peer is
+/// taken to ask for ever, and the request fails.
+pub const SIP_CHALLENGES_MAX: usize = 6;
+
+/// Protection domains of one dialog, and challenges read from one answer. Two are common; further ones are not answered.
+pub const SIP_REALMS_MAX: usize = 8;

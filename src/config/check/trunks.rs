@@ -163,12 +163,12 @@ impl Check<'_> {
     fn header_in(&mut self, at: &At, raw: &raw::HeaderIn) -> HeaderIn {
         let is_group = raw.name.ends_with('*');
         let name = raw.name.strip_suffix('*').unwrap_or(&raw.name);
-        if !raw.name.is_empty() && !is_token(name) && !(is_group && name.is_empty()) {
-            let mistake = Mistake::error(code::NAME, at.key("name"), "this is no name of a header");
-            self.report(mistake.hint("write letters, digits and `-`, and `*` at the end for all that begin like this"));
-        } else if is_group && name.is_empty() {
+        if raw.name == "*" {
             let mistake = Mistake::error(code::NAME, at.key("name"), "this would take every header");
             self.report(mistake.hint("write a beginning, as X-Acme-*"));
+        } else if !raw.name.is_empty() && !is_token(name) {
+            let mistake = Mistake::error(code::NAME, at.key("name"), "this is no name of a header");
+            self.report(mistake.hint("write letters, digits and `-`, and `*` at the end for all that begin like this"));
         }
         if let Some(variable) = &raw.variable {
             if is_group {

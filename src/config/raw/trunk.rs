@@ -284,7 +284,7 @@ pub enum Verify {
 }
 
 /// How our own calls are signed.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["key", "certificate_url", "origination_id"]))]
 pub struct Sign {
@@ -298,17 +298,6 @@ pub struct Sign {
     /// A UUID that names us as the origin.
     #[schemars(length(min = 36, max = 36))]
     pub origination_id: String,
-}
-
-impl Default for Sign {
-    fn default() -> Sign {
-        Sign {
-            key: Secret::default(),
-            certificate_url: String::new(),
-            attestation: Attestation::default(),
-            origination_id: String::new(),
-        }
-    }
 }
 
 /// How well the caller is known (RFC 8588).

@@ -1,0 +1,10 @@
+//! Who may come in, and what may be dialled out: the guard at both doors.
+//!
+//! Pure: it is told what somebody looks like and what time it is, and says what to do with them. Never knows about sockets,
+//! messages or calls. Inbound starts at [`Guard`], which asks [`Access`] who it is; outbound starts at [`dialling::judge`],
+//! which says whether a number may be dialled at all, and [`Ledger`], which says whether it has been dialled too much.
+
+pub mod dialling;
+mod ledger;
+
+pub use ledger::{Ledger, Ticket};
