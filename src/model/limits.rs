@@ -5,6 +5,13 @@ use std::time::Duration;
 /// Longest address we dial or store. SIP URIs of carriers stay below 100; longer is refused as no address.
 pub const ADDRESS_LEN_MAX: usize = 256;
 
+/// Longest host name (RFC 1035 §2.3.4, written without its lengths); longer is no host.
+pub const HOST_LEN_MAX: usize = 253;
+
+/// Longest written number that is looked at; real ones have at most 15 digits and a few parameters. Longer ones stay as
+/// they are.
+pub const NUMBER_LEN_MAX: usize = 128;
+
 /// Variables on one call. A lookup may bring a few dozen; further ones are not set.
 pub const VARS_MAX: usize = 256;
 
