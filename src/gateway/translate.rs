@@ -67,6 +67,7 @@ pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> 
         trunk: trunk.to_owned(),
         headers: headers.map(|(name, value)| (variable(name), value.clone())).collect(),
         codec,
+        refer_first: false,
     }
 }
 
