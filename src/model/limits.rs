@@ -307,6 +307,15 @@ pub const JOURNAL_FILE_MAX: u64 = 256 * 1024 * 1024;
 /// Events and notes that the demonstration's CRM remembers. It makes a handful of calls; further ones are refused.
 pub const DEMO_HOOKS_MAX: usize = 1024;
 
+/// Identity headers of one INVITE that are looked at: the caller's, a few diversions, a name. Further ones are left out.
+pub const STIR_IDENTITIES_MAX: usize = 8;
+
+/// How old a signed identity may be, and how far ahead of our clock. RFC 8224 §6.2.1 recommends a minute; beyond it, it
+/// could be one that somebody overheard.
+pub const STIR_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Certificates between a signer and a root, and the signer's own. Real chains have two or three; a longer one is refused.
+pub const STIR_CHAIN_MAX: usize = 8;
 /// Unknown sources whose behaviour is remembered. An attack under forged addresses fills it within seconds; then the
 /// source that was quiet longest is forgotten, and is recognised anew when it comes again.
 pub const GUARD_SOURCES_MAX: usize = 16_384;
