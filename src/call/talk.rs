@@ -132,7 +132,11 @@ impl Call {
             self.runs.iter().any(|active| active.id == run && (active.muted || self.is_drowned_by_goodbye(active)));
         let speaker = self.speaking_agent();
         // Who has left while somebody takes the place hears nothing.
-        if self.phase != Phase::Talking || !self.legs.is_up(self.caller) || muted || (what.clips.is_empty() && speaker.is_none()) {
+        if self.phase != Phase::Talking
+            || !self.legs.is_up(self.caller)
+            || muted
+            || (what.clips.is_empty() && speaker.is_none())
+        {
             return self.heard_at_once(run, &what, out);
         }
         self.displace(run, out);

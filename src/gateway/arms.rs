@@ -22,6 +22,7 @@ use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
+use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
 use crate::sdp::{self, Agreed, Local};
@@ -32,6 +33,8 @@ use crate::store::CallOpen;
 pub(super) struct Arms {
     pub(super) id: CallId,
     pub(super) house: Arc<House>,
+    /// The configuration that the call began with; its trunks and plan stay as they were.
+    pub(super) config: Arc<Config>,
     pub(super) door: Arc<Door>,
     pub(super) plan: Arc<Plan>,
     pub(super) open: CallOpen,
@@ -83,6 +86,7 @@ pub(super) struct Came {
 impl Arms {
     pub(super) fn new(
         house: Arc<House>,
+        config: Arc<Config>,
         door: Arc<Door>,
         plan: Arc<Plan>,
         open: CallOpen,
@@ -93,6 +97,7 @@ impl Arms {
         Arms {
             id: open.id,
             house,
+            config,
             door,
             plan,
             open,
@@ -145,6 +150,14 @@ impl Arms {
                 let dial = self.passed_on();
                 self.dial_address(leg, Some(trunk), dial, &to).await;
             }
+            // Nothing refers yet.
+            Command::Dial { to: Destination::Referred { .. }, .. }
+            | Command::Refer { .. }
+            | Command::TakeReferral { .. }
+            | Command::RefuseReferral { .. }
+            | Command::ReferProgress { .. }
+            | Command::TakeIn { .. }
+            | Command::TurnAway { .. } => {}
             Command::HangUp { leg, cause } => self.hang_up(leg, cause).await,
             Command::Wire(Wiring { hears }) => {
                 let wired =
@@ -267,7 +280,7 @@ impl Arms {
 
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
-        let trunk = trunk.and_then(|trunk| self.house.config.trunks.get(&trunk));
+        let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
         let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open, dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
@@ -355,7 +368,7 @@ impl Arms {
     }
 
     fn record(&mut self, leg: LegId) {
-        let path = self.house.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
+        let path = self.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
         match self.media.record(path.clone(), leg) {
             Ok(()) => self.recording = Some(path),
             Err(error) => warn!(call = %self.id, %error, "the call is not recorded"),
@@ -427,7 +440,7 @@ fn failed(leg: LegId, cause: Cause) -> Event {
 
 /// Our side of a leg's description.
 pub(super) fn local(house: &House, port: u16, session_id: u64) -> Local {
-    let address = house.config.gateway.media.address;
+    let address = house.config().gateway.media.address;
     Local { address, port, codecs: vec![Codec::Pcmu, Codec::Pcma], session_id, version: session_id }
 }
 

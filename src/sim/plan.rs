@@ -10,8 +10,8 @@ use serde_json_path::JsonPath;
 use super::Random;
 use crate::actions::{
     Action, AfterCall, Agent, Api, Before, Connector, Failure, Fallback, Forward, Goto, HangUp, Menu, MenuOption,
-    Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferMethod, TransferTo, Verb,
-    Waiting, Workflow,
+    Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferMethod,
+    TransferTo, Verb, Waiting, Workflow,
 };
 use crate::model::Digit;
 

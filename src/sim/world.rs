@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Random, Watch};
 use crate::actions::{Connector, HttpFailure, HttpReply, Plan, Reception};
-use crate::call::{
-    Call, Cause, Command, Destination, Event, Invitation, ReferNews, Speaker, Status, Told, ToolCall,
-};
+use crate::call::{Call, Cause, Command, Destination, Event, Invitation, ReferNews, Speaker, Status, Told, ToolCall};
 use crate::journal::{Entry, Header, Journal, Ladder, Recorder, SCHEMA, heading, replay};
 use crate::model::{Address, CallId, Codec, Digit, LegId, Party, Pii, Time, Vault};
 

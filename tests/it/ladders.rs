@@ -14,7 +14,9 @@ use ringback::actions::{
     Agent, Connector, Failure, Fallback, Forward, HttpFailure, HttpReply, Plan, Reception, Target, Template,
     TransferTo, Verb,
 };
-use ringback::call::{Call, Cause, Command, Destination, Event, Invitation, Outcome, ReferNews, Speaker, Told, ToolCall};
+use ringback::call::{
+    Call, Cause, Command, Destination, Event, Invitation, Outcome, ReferNews, Speaker, Told, ToolCall,
+};
 use ringback::journal::{Entry, Header, Journal, Ladder, Recorder, SCHEMA, heading, replay};
 use ringback::model::{CallId, Codec, Digit, LegId, Party, Pii, PlayId, RunId, Time, Vault};
 use ringback::sim::{self, Watch};
@@ -453,6 +455,10 @@ fn leg_does(leg: LegId, what: &str) -> Option<Event> {
                 Some(_) => return None,
             };
             Some(Event::ReferNews { leg, news })
+        }
+        ("presses", key) => {
+            let digit = Digit::from_char(key.chars().next()?).map(Pii::new)?;
+            Some(Event::DigitPressed { leg, digit })
         }
         ("speaks", "") => Some(Event::AgentSpoke { leg }),
         ("is", "quiet") => Some(Event::AgentQuiet { leg }),

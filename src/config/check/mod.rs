@@ -6,6 +6,7 @@
 mod agents;
 mod forward;
 mod gateway;
+mod protection;
 mod routes;
 mod steps;
 mod trunks;
