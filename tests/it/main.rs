@@ -26,6 +26,7 @@ mod sip_door;
 mod sip_in;
 mod sip_out;
 mod sip_probe;
+mod sip_transport;
 mod source;
 mod store_calls;
 mod store_crash;
