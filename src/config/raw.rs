@@ -4,6 +4,9 @@
 //! what an admin reads there. Every struct can be had with fields missing, so that the check goes on behind a mistake;
 //! what must be written is named in `required`. Lengths of time are whole numbers with their unit in the name.
 
+mod routes;
+mod trunk;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -12,6 +15,12 @@ use serde_json::{Map, Value};
 
 use crate::actions::{Method, ParameterType, Phase};
 use crate::model::limits;
+
+pub use routes::{Reject, Route, RoutesFile};
+pub use trunk::{
+    Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
+    Reliable, Session, Sign, TrunkFile, TrunkLimits, Verify,
+};
 
 /// `gateway.toml`: what the gateway listens on and what it may use.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -157,96 +166,6 @@ impl Default for Prompts {
     fn default() -> Prompts {
         Prompts { dir: "prompts".to_owned() }
     }
-}
-
-/// `routes.toml`: which call goes where.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["version", "route"]))]
-pub struct RoutesFile {
-    /// The version of this form; always 1.
-    #[schemars(range(min = 1, max = 1))]
-    pub version: u32,
-    /// In order; the first that fits decides. The last must be for every number: `called = "*"`.
-    #[schemars(length(min = 1, max = 10_000))]
-    pub route: Vec<Route>,
-}
-
-/// Where calls to a number go: to an `agent`, or back with `reject`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["called"]))]
-pub struct Route {
-    /// The called number as the trunk writes it; with `*` at the end, all that begin like this.
-    #[schemars(length(min = 1, max = 128))]
-    pub called: String,
-    /// Only calls of this trunk.
-    #[schemars(length(min = 1))]
-    pub trunk: Option<String>,
-    /// The agent that answers.
-    #[schemars(length(min = 1))]
-    pub agent: Option<String>,
-    /// How the call is refused.
-    pub reject: Option<Reject>,
-    /// With `reject`: seconds after which the caller may try again.
-    #[schemars(range(min = 1, max = 86_400))]
-    pub retry_after_s: Option<u32>,
-}
-
-/// How a call is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reject {
-    /// The number is busy (486).
-    Busy,
-    /// There is no such number (404).
-    NotFound,
-    /// Nobody is there now (480).
-    Unavailable,
-    /// Nobody wants to take it (603).
-    Declined,
-    /// Too much work, try later (503).
-    Overload,
-}
-
-/// `trunks/ID.toml`: one SIP peer.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["version", "title", "inbound"]))]
-pub struct TrunkFile {
-    /// The version of this form; always 1.
-    #[schemars(range(min = 1, max = 1))]
-    pub version: u32,
-    /// Its name, for people.
-    #[schemars(length(min = 1, max = 200))]
-    pub title: String,
-    /// Calls from it.
-    pub inbound: Inbound,
-    /// Calls to it; left out, none are made.
-    pub outbound: Option<Outbound>,
-}
-
-/// Calls from a trunk.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["allowed_addresses"]))]
-pub struct Inbound {
-    /// Networks it calls from, as `203.0.113.0/28`. Calls from elsewhere are not of this trunk.
-    #[schemars(length(min = 1, max = 256))]
-    pub allowed_addresses: Vec<String>,
-}
-
-/// Calls to a trunk.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["uri"]))]
-pub struct Outbound {
-    /// Where numbers are dialled: a SIP URI without a user, as `sip:sbc.example:5060`. The number becomes the user.
-    #[schemars(length(min = 1))]
-    pub uri: String,
-    /// The number we show; left out, the caller's own.
-    #[schemars(length(min = 1))]
-    pub caller_id: Option<String>,
 }
 
 /// `webhooks.toml`: who is told of events.

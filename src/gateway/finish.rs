@@ -92,7 +92,11 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                 }
                 Post::Recorded => is_recorded = true,
                 // Everything else crossed with the end.
-                Post::Event(_) | Post::Answered { .. } | Post::Described { .. } | Post::Acknowledged { .. } => {}
+                Post::Event(_)
+                | Post::Answered { .. }
+                | Post::NotPlaced { .. }
+                | Post::Described { .. }
+                | Post::Acknowledged { .. } => {}
             }
         }
         if is_recorded {

@@ -215,6 +215,11 @@ fn secrets(config: &Config) -> Secrets {
         Verb::Api(api) => api.bearer.clone(),
         Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => None,
     });
+    let of_trunks = config.trunks.values().flat_map(|trunk| {
+        let outbound = trunk.outbound.as_ref().and_then(|outbound| outbound.credentials.as_ref());
+        let registration = trunk.registration.as_ref().and_then(|registration| registration.credentials.as_ref());
+        outbound.into_iter().chain(registration).map(|credentials| credentials.password.clone())
+    });
     let fetched = |reference: SecretRef| match config::secret(&config.dir, &reference) {
         Ok(secret) => Some((reference, secret)),
         Err(error) => {
@@ -222,7 +227,7 @@ fn secrets(config: &Config) -> Secrets {
             None
         }
     };
-    of_agents.chain(of_verbs).filter_map(fetched).collect()
+    of_agents.chain(of_verbs).chain(of_trunks).filter_map(fetched).collect()
 }
 
 /// Why the gateway cannot open.

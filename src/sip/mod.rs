@@ -11,6 +11,7 @@ mod config;
 #[cfg(feature = "shell")]
 mod counters;
 mod dialog;
+mod digest;
 mod door;
 mod event;
 mod message;
@@ -29,6 +30,7 @@ mod wire;
 pub use config::{SipConfig, SipError, SipTimers};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
-pub use event::{By, Caller, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+pub use digest::Login;
+pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

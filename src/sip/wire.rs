@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Letter, Out, Timer};
+use super::digest::Digest;
 use super::door::{self, Kind, Verdict};
 use super::event::{By, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
 use super::message;
@@ -139,6 +141,8 @@ struct Call {
     peer: Hop,
     /// Where our INVITE may go, best first.
     hops: Vec<Hop>,
+    /// How long each of them may be silent.
+    silence: Option<Duration>,
     endpoint: usize,
     name: Option<Name>,
     origin: Option<Origin>,
@@ -324,7 +328,11 @@ impl Wire {
                     hops => self.place(id, *dial, hops).await,
                 };
             }
-            (Leg::Out(uac), Report::Response(_, response)) => uac.on_response(&response, &mut out),
+            (Leg::Out(uac), Report::Response(_, response, hop)) => {
+                // From now on the other side is the one that spoke, not the one that was tried first.
+                call.peer = hop;
+                uac.on_response(&response, &mut out);
+            }
             (Leg::Out(uac), Report::Failed(_, failure)) => uac.on_failure(failure, &mut out),
             (Leg::Out(uac), Report::InviteOver(_)) => uac.on_invite_over(&mut out),
             (Leg::Out(uac), Report::ByeDone(_)) => uac.on_bye_done(&mut out),
@@ -357,7 +365,7 @@ impl Wire {
     async fn dial(&mut self, id: DialogId, dial: Box<Dial>) {
         let way = match dial.target {
             Some((addr, transport)) => Way::Known(Hop::new(addr, transport)),
-            None => match Uri::parse(dial.to.clone().into_bytes().into()) {
+            None => match Uri::parse(dial.route.first().unwrap_or(&dial.to).clone().into_bytes().into()) {
                 Ok(uri) => net::way(&uri, Transport::Udp),
                 Err(_) => Way::Nowhere,
             },
@@ -384,10 +392,16 @@ impl Wire {
             return self.fail(id, Failure::BadRequest).await;
         };
         let mut out = Vec::new();
-        let uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
+        let mut uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
+        uac.log_in(Digest::new(dial.credentials, &new_token()));
+        if let Some(silence) = dial.silence {
+            // Each of the hops gets so long.
+            out.push(Out::Arm(Timer::Silence, silence.saturating_mul(u32::try_from(hops.len()).unwrap_or(u32::MAX))));
+        }
         let name = (call_id.into_bytes(), tag.into_bytes());
         self.names.insert(name.clone(), id);
-        let call = Call { name: Some(name), hops, ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
+        let call =
+            Call { name: Some(name), hops, silence: dial.silence, ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
         self.calls.insert(id, call);
         self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
         self.carry_out(id, out).await;
@@ -425,7 +439,7 @@ impl Wire {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let hops = std::mem::take(&mut call.hops);
         let hops = if hops.is_empty() { vec![call.peer.clone()] } else { hops };
-        self.stack.invite(id, request, hops, call.endpoint);
+        self.stack.invite(id, request, hops, call.endpoint, call.silence);
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
@@ -511,7 +525,7 @@ impl Wire {
 impl Call {
     fn new(leg: Leg, peer: Hop, endpoint: usize) -> Call {
         let (hops, keys, timers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Call { leg, peer, hops, endpoint, name: None, origin: None, keys, timers }
+        Call { leg, peer, hops, silence: None, endpoint, name: None, origin: None, keys, timers }
     }
 }
 

@@ -5,14 +5,16 @@
 
 mod agents;
 mod gateway;
+mod routes;
 mod steps;
+mod trunks;
 mod verbs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-pub(super) use gateway::RoutePart;
+pub(super) use routes::RoutePart;
 
 use super::diagnostic::{Severity, code};
 use super::{Egress, raw};

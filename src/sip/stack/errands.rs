@@ -4,6 +4,7 @@
 //! other: when it rings it is cancelled, and when it answers the dialog hears of it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use sipx_sip::transaction::TuEvent;
 use sipx_sip::{Request, Response, TransactionKey};
@@ -31,6 +32,8 @@ pub(super) struct Errand {
     /// The listener to speak from, when it fits.
     prefer: Option<usize>,
     branches: Vec<Branch>,
+    /// How long a target may be silent while there is another.
+    patience: Duration,
     /// Set when the next target is tried because this one is silent.
     silence: Option<Ring>,
     /// The dialog wants the INVITE taken back, for this Q.850 cause.
@@ -73,13 +76,26 @@ impl Stack {
     pub(in crate::sip) fn look_up(&mut self, id: DialogId, way: Way) {
         let request =
             Request::new(sipx_sip::Method::Invite, sipx_sip::Uri::sip(sipx_sip::Host::Ip([0, 0, 0, 0].into())));
-        self.begin(Purpose::Find(id), request, vec![way], None);
+        self.begin(Purpose::Find(id), request, vec![way], None, self.patience());
     }
 
     /// Sends an INVITE to the first of these hops that takes it, and reports every answer until the transaction ends.
-    pub(in crate::sip) fn invite(&mut self, id: DialogId, request: Request, hops: Vec<Hop>, prefer: usize) {
+    /// Each hop may be silent for this long while there is another one to try; 8·T1 when `None`.
+    ///
+    /// What an earlier INVITE of the dialog still has to say is no longer reported: it was challenged, and this one
+    /// brings the proof.
+    pub(in crate::sip) fn invite(
+        &mut self,
+        id: DialogId,
+        request: Request,
+        hops: Vec<Hop>,
+        prefer: usize,
+        silence: Option<Duration>,
+    ) {
+        self.forget_invite(id);
         let ways = hops.into_iter().map(Way::Known).collect();
-        if let Some(errand) = self.begin(Purpose::Invite(id), request, ways, Some(prefer)) {
+        let patience = silence.unwrap_or(self.patience());
+        if let Some(errand) = self.begin(Purpose::Invite(id), request, ways, Some(prefer), patience) {
             self.inviting.insert(id, errand);
         }
     }
@@ -96,6 +112,10 @@ impl Stack {
 
     /// The dialog no longer wants to hear of its INVITE.
     pub(in crate::sip) fn forget_invite(&mut self, id: DialogId) {
+        self.ready.retain(|happening| match happening {
+            Happening::Report(Report::Response(of, ..) | Report::Failed(of, _) | Report::InviteOver(of)) => *of != id,
+            Happening::Report(Report::Looked(..) | Report::ByeDone(_)) | Happening::Request(_) => true,
+        });
         if let Some(errand) = self.inviting.remove(&id).and_then(|errand| self.errands.remove(&errand)) {
             self.clockwork.clear(errand.silence);
         }
@@ -103,15 +123,27 @@ impl Stack {
 
     /// Sends a request other than INVITE by the first way that works.
     pub(in crate::sip) fn say(&mut self, request: Request, ways: Vec<Way>, prefer: usize, report: Option<DialogId>) {
-        self.begin(Purpose::Say(report), request, ways, Some(prefer));
+        self.begin(Purpose::Say(report), request, ways, Some(prefer), self.patience());
     }
 
     /// Sends the ACK of a 2xx, once; the next copy of the 2xx brings the next.
     pub(in crate::sip) fn acknowledge(&mut self, request: Request, ways: Vec<Way>, prefer: usize) {
-        self.begin(Purpose::Ack, request, ways, Some(prefer));
+        self.begin(Purpose::Ack, request, ways, Some(prefer), self.patience());
     }
 
-    fn begin(&mut self, purpose: Purpose, request: Request, ways: Vec<Way>, prefer: Option<usize>) -> Option<ErrandId> {
+    /// How long one of several targets may be silent, when nobody said so.
+    fn patience(&self) -> Duration {
+        self.timers.t1.saturating_mul(limits::SIP_HOP_SILENCE_T1)
+    }
+
+    fn begin(
+        &mut self,
+        purpose: Purpose,
+        request: Request,
+        ways: Vec<Way>,
+        prefer: Option<usize>,
+        patience: Duration,
+    ) -> Option<ErrandId> {
         self.last_errand += 1;
         let id = ErrandId(self.last_errand);
         let mut errand = Errand {
@@ -121,6 +153,7 @@ impl Stack {
             hops: VecDeque::new(),
             prefer,
             branches: Vec::new(),
+            patience,
             silence: None,
             cancel: None,
             is_looking: false,
@@ -198,8 +231,7 @@ impl Stack {
                 is_final: false,
             });
             if more {
-                let patience = self.timers.t1.saturating_mul(limits::SIP_HOP_SILENCE_T1);
-                errand.silence = Some(self.clockwork.set(now, patience, Alarm::Silence(id)));
+                errand.silence = Some(self.clockwork.set(now, errand.patience, Alarm::Silence(id)));
             }
         }
         // When it cannot leave, `on_answer` hears of it at once and goes on from there.
@@ -245,11 +277,12 @@ impl Stack {
     fn on_invite_answer(&mut self, id: ErrandId, key: &TransactionKey, dialog: DialogId, response: Response) {
         let Some(errand) = self.errands.get_mut(&id) else { return };
         let Some(branch) = errand.branches.iter().find(|branch| branch.key == *key) else { return };
-        let (is_given_up, at) = (branch.is_given_up, branch.hop.addr);
+        let (is_given_up, hop) = (branch.is_given_up, branch.hop.clone());
         let (is_final, is_success) = (response.status.is_final(), response.status.is_success());
         if !is_given_up && is_unavailable(&response) && errand.cancel.is_none() {
             // RFC 3263 §4.3. The same machine by another transport is no other target.
-            errand.hops.retain(|hop| hop.addr != at);
+            errand.hops.retain(|other| other.addr != hop.addr);
+            errand.ways.retain(|way| !matches!(way, Way::Known(other) if other.addr == hop.addr));
             if !errand.hops.is_empty() || !errand.ways.is_empty() {
                 return self.try_next(id, Failure::Transport);
             }
@@ -259,7 +292,7 @@ impl Stack {
             errand.hops.clear();
         }
         if !is_given_up || is_success {
-            self.ready.push_back(Happening::Report(Report::Response(dialog, Box::new(response))));
+            self.ready.push_back(Happening::Report(Report::Response(dialog, Box::new(response), hop)));
         }
         if !is_final {
             self.cancel_what_spoke(id);

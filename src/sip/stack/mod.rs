@@ -63,8 +63,8 @@ pub(super) struct Incoming {
 pub(super) enum Report {
     /// Where the target of a call leads, best first; empty when nowhere.
     Looked(DialogId, Vec<Hop>),
-    /// An answer to our INVITE.
-    Response(DialogId, Box<Response>),
+    /// An answer to our INVITE, and the hop it came from.
+    Response(DialogId, Box<Response>, Hop),
     /// Our INVITE got none.
     Failed(DialogId, Failure),
     /// Our INVITE can get no further answer.
@@ -77,7 +77,7 @@ impl Report {
     pub(super) fn dialog(&self) -> DialogId {
         match self {
             Report::Looked(id, _)
-            | Report::Response(id, _)
+            | Report::Response(id, ..)
             | Report::Failed(id, _)
             | Report::InviteOver(id)
             | Report::ByeDone(id) => *id,
