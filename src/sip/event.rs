@@ -168,6 +168,8 @@ pub struct Invite {
     pub transport: Transport,
     /// How many more hops it may take (RFC 3261 §20.22).
     pub max_forwards: u8,
+    /// The host names that the peer proved with its TLS certificate; empty when it showed none.
+    pub tls_names: Vec<String>,
     /// Call-ID, for logs and traces.
     pub call_id: String,
     /// The headers that do not steer SIP itself, in order, at most [`crate::model::limits::SIP_HEADERS_MAX`] of them.

@@ -178,6 +178,7 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
         source,
         transport,
         max_forwards: max_forwards(headers),
+        tls_names: Vec::new(),
         call_id: text(&call_id(headers)),
         headers: passed_on(headers),
         sdp: sdp(headers, request.body()),
