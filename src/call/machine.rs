@@ -263,6 +263,7 @@ impl Call {
         if !self.legs.set(leg, LegState::Gone) {
             return;
         }
+        self.timers.clear(Timer::Farewell(leg));
         if self.is_taking(leg) {
             self.on_referral_failed(cause, out);
         } else if self.is_being_replaced(leg) {

@@ -176,9 +176,9 @@ impl World {
         match command {
             Command::Answer => self.answered = Some(now),
             Command::Dial { leg, to: Destination::Agent } => self.agent_comes(now, *leg),
-            Command::Dial { leg, to: Destination::Address(_) | Destination::Trunk { .. } } => {
-                self.target_rings(now, *leg)
-            }
+            Command::Dial { leg, .. } => self.target_rings(now, *leg),
+            Command::TakeIn { leg } => self.guest_comes(now, *leg),
+            Command::Refer { leg, .. } => self.network_is_asked(now, *leg),
             Command::Play { leg, play, what } if !what.repeat => {
                 let ms = 200 + self.random.below(4_000);
                 self.book(now, ms, Event::Played { leg: *leg, play: *play });
