@@ -151,6 +151,26 @@ async fn watch(
     Watched::Served
 }
 
+/// Sends a request within a dialog by the first way that works, and reports every answer under this name.
+pub(super) async fn ask(
+    name: DialogId,
+    request: Request,
+    ways: Vec<Way>,
+    prefer: usize,
+    net: Arc<Net>,
+    reports: mpsc::Sender<Report>,
+) {
+    // Nothing within a dialog is ever canceled.
+    let (_never, mut cancel) = oneshot::channel();
+    for way in ways {
+        let Some(hop) = known(way, &net).await else { continue };
+        if watch(name, &request, hop, prefer, &mut cancel, &net, &reports).await == Watched::Served {
+            return;
+        }
+    }
+    let _ = reports.send(Report::Failed(name, Failure::Transport)).await;
+}
+
 /// Sends a request other than INVITE by the first way that works, and waits for its final answer.
 pub(super) async fn say(
     request: Request,

@@ -7,6 +7,7 @@
 // Without the wire nobody drives the dialogs.
 #![cfg_attr(not(feature = "shell"), allow(dead_code))]
 
+mod bodies;
 mod config;
 #[cfg(feature = "shell")]
 mod counters;
@@ -20,6 +21,9 @@ mod message;
 mod mouths;
 #[cfg(feature = "shell")]
 mod net;
+mod offers;
+mod refresh;
+mod reliable;
 mod session;
 #[cfg(all(test, feature = "shell"))]
 mod tests;
@@ -31,6 +35,6 @@ mod wire;
 pub use config::{SipConfig, SipError, SipTimers};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
-pub use event::{By, Caller, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+pub use event::{By, Caller, Dial, DialogId, Failure, Invite, Loss, SipCommand, SipEvent, Terms, Transport};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

@@ -17,14 +17,15 @@ use tokio::time::{Instant, timeout};
 
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
-use super::dialog::{Letter, Out, Timer};
+use super::dialog::{Ask, Letter, Out, Reply, Timer};
 use super::door::{self, Kind, Verdict};
 use super::errand::{self, Report};
 use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
 use super::message;
 use super::mouths::Mouths;
 use super::net::{self, Hop, Net, Way};
-use super::uac::Uac;
+use super::session::Dice;
+use super::uac::{Beginning, Uac};
 use super::uas::{Birth, Uas};
 use crate::model::limits;
 
@@ -69,6 +70,7 @@ impl Sip {
             calls: HashMap::new(),
             names: HashMap::new(),
             invites: HashMap::new(),
+            asks: HashMap::new(),
             unmerged: HashMap::new(),
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
@@ -151,6 +153,8 @@ struct Wire {
     names: HashMap<Name, DialogId>,
     /// For CANCEL, which names its INVITE by transaction.
     invites: HashMap<TransactionKey, DialogId>,
+    /// Our requests within dialogs that may still be answered, by the name their errands report under.
+    asks: HashMap<DialogId, (DialogId, Ask)>,
     unmerged: HashMap<Origin, TransactionKey>,
     alarms: BTreeSet<(Instant, DialogId, Timer)>,
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
@@ -173,6 +177,8 @@ struct Call {
     timers: BTreeMap<Timer, Instant>,
     /// The errand of our own INVITE.
     inviting: Option<Inviting>,
+    /// The errands of our requests within it.
+    asking: Vec<(DialogId, AbortHandle)>,
 }
 
 struct Inviting {
@@ -297,7 +303,7 @@ impl Wire {
         let own = self.net.own(endpoint, peer);
         let name = (message::call_id(headers), tag.clone().into_bytes());
         let invite = message::invite(&request, peer.addr, peer.transport);
-        let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers };
+        let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers, dice: new_dice() };
         let mut out = Vec::new();
         let uas = Uas::invited(birth, request, &mut out);
         if let Some(uas) = uas {
@@ -307,7 +313,7 @@ impl Wire {
             let keys = vec![(key, endpoint)];
             let (name, origin) = (Some(name), Some(origin));
             let leg = Leg::In(Box::new(uas));
-            let call = Call { leg, peer, endpoint, name, origin, keys, timers: BTreeMap::new(), inviting: None };
+            let call = Call { name, origin, keys, ..Call::new(leg, peer, endpoint) };
             self.calls.insert(id, call);
             self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
             out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
@@ -316,14 +322,19 @@ impl Wire {
     }
 
     async fn on_cancel(&mut self, endpoint: usize, key: TransactionKey, cancel: &Request, tag: &str) {
-        let id = TransactionKey::for_cancelled_invite(cancel).and_then(|invite| self.invites.get(&invite).copied());
+        let invite = TransactionKey::for_cancelled_invite(cancel);
+        let found = invite.and_then(|invite| Some((self.invites.get(&invite).copied()?, invite)));
         let mut out = Vec::new();
-        match id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) {
-            Some((id, Call { leg: Leg::In(uas), .. })) => {
-                uas.on_cancel(key, cancel, &mut out);
+        match found.and_then(|(id, invite)| Some((id, &mut self.calls.get_mut(&id)?.leg, invite))) {
+            Some((id, Leg::In(uas), invite)) => {
+                uas.on_cancel(key, cancel, &invite, &mut out);
                 self.carry_out(id, Some(endpoint), out).await;
             }
-            _ => {
+            Some((id, Leg::Out(uac), _)) => {
+                uac.on_cancel(key, cancel, &mut out);
+                self.carry_out(id, Some(endpoint), out).await;
+            }
+            Some((_, Leg::Lookup(_), _)) | None => {
                 self.counts.refuse(481);
                 self.respond(endpoint, &key, message::respond(cancel, 481, Some(tag)));
             }
@@ -351,8 +362,11 @@ impl Wire {
         };
         if request.method == Method::Invite {
             // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
-            call.keys.truncate(1);
+            for (old, _) in call.keys.drain(1.min(call.keys.len())..) {
+                self.invites.remove(&old);
+            }
             call.keys.push((key.clone(), endpoint));
+            self.invites.insert(key.clone(), id);
         }
         let mut out = Vec::new();
         match (&mut call.leg, is_ack) {
@@ -366,6 +380,9 @@ impl Wire {
     }
 
     async fn on_report(&mut self, report: Report) {
+        if let Some((id, ask)) = self.asks.get(&report.dialog()).copied() {
+            return self.on_reply(id, ask, report).await;
+        }
         let id = report.dialog();
         let Some(call) = self.calls.get_mut(&id) else { return };
         let mut out = Vec::new();
@@ -388,6 +405,28 @@ impl Wire {
         self.carry_out(id, None, out).await;
     }
 
+    /// What came of a request within a dialog.
+    async fn on_reply(&mut self, id: DialogId, ask: Ask, report: Report) {
+        let name = report.dialog();
+        let reply = match report {
+            Report::Response(_, response) => Reply::Response(response),
+            Report::Failed(..) => Reply::Lost,
+            Report::Looked(..) | Report::InviteOver(_) | Report::ByeDone(_) => Reply::Over,
+        };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if matches!(reply, Reply::Over | Reply::Lost) {
+            self.asks.remove(&name);
+            call.asking.retain(|(known, _)| *known != name);
+        }
+        let mut out = Vec::new();
+        match &mut call.leg {
+            Leg::In(uas) => uas.on_reply(ask, reply, &mut out),
+            Leg::Out(uac) => uac.on_reply(ask, reply, &mut out),
+            Leg::Lookup(_) => {}
+        }
+        self.carry_out(id, None, out).await;
+    }
+
     async fn on_alarms(&mut self) {
         let now = Instant::now();
         while let Some((_, id, timer)) = self.alarms.first().copied().filter(|(at, ..)| *at <= now) {
@@ -400,7 +439,7 @@ impl Wire {
                 Leg::Out(uac) => uac.on_timer(timer, &mut out),
                 Leg::Lookup(_) => {}
             }
-            if timer == Timer::Repeat && out.iter().any(|out| matches!(out, Out::Respond(..))) {
+            if matches!(timer, Timer::Repeat | Timer::Chase) && out.iter().any(|out| matches!(out, Out::Respond(..))) {
                 Counts::add(&self.counts.answers_repeated);
             }
             self.carry_out(id, None, out).await;
@@ -430,7 +469,7 @@ impl Wire {
         if self.net.is_self(hop) {
             // One stack cannot be both ends of a transaction, and a call to ourselves would come in as a new call.
             let reason = message::reason_phrase(482).to_owned();
-            let failure = Failure::Refused { status: 482, reason, retry_after_s: None, cause: None };
+            let failure = Failure::Refused { status: 482, reason, retry_after_s: None, cause: None, contact: None };
             return self.fail(id, failure).await;
         }
         let Some(endpoint) = self.net.endpoint_for(hop, None) else {
@@ -442,7 +481,8 @@ impl Wire {
             return self.fail(id, Failure::BadRequest).await;
         };
         let mut out = Vec::new();
-        let uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
+        let (timers, rules, dice) = (self.config.timers, dial.rules, new_dice());
+        let uac = Uac::dial(Beginning { id, own, timers, rules, dice }, invite, dial.sdp, &mut out);
         let name = (call_id.into_bytes(), tag.into_bytes());
         self.names.insert(name.clone(), id);
         let call = Call { name: Some(name), ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
@@ -478,6 +518,7 @@ impl Wire {
                     }
                 }
                 Out::Ack(letter) => self.acknowledge(id, letter).await,
+                Out::Ask(ask, letter) => self.ask(id, ask, letter),
                 Out::Bye(letter) => self.say(id, letter, Some(id)),
                 Out::Farewell(letter) => self.say(id, letter, None),
                 Out::Arm(timer, after) => self.arm(id, timer, Some(Instant::now() + after)),
@@ -501,7 +542,11 @@ impl Wire {
         let (cancel, cancelled) = oneshot::channel();
         let errand =
             errand::invite(id, request, hops, call.endpoint, cancelled, self.net.clone(), self.reports.clone());
-        call.inviting = Some(Inviting { cancel: Some(cancel), task: self.errands.spawn(errand) });
+        let inviting = Inviting { cancel: Some(cancel), task: self.errands.spawn(errand) };
+        if let Some(before) = call.inviting.replace(inviting) {
+            // It had its final answer, which the stack has acknowledged.
+            before.task.abort();
+        }
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
@@ -517,6 +562,17 @@ impl Wire {
                 let errand = errand::acknowledge_by_name(request, ways, endpoint, self.net.clone());
                 self.errands.spawn(errand);
             }
+        }
+    }
+
+    fn ask(&mut self, id: DialogId, ask: Ask, letter: Letter) {
+        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        let name = next_id();
+        let errand = errand::ask(name, letter.request, ways, endpoint, self.net.clone(), self.reports.clone());
+        let task = self.errands.spawn(errand);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.asking.push((name, task));
+            self.asks.insert(name, (id, ask));
         }
     }
 
@@ -580,6 +636,10 @@ impl Wire {
         if let Some(inviting) = call.inviting {
             inviting.task.abort();
         }
+        for (name, task) in call.asking {
+            self.asks.remove(&name);
+            task.abort();
+        }
         self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
     }
 
@@ -599,7 +659,7 @@ impl Wire {
 impl Call {
     fn new(leg: Leg, peer: Hop, endpoint: usize) -> Call {
         let (keys, timers) = (Vec::new(), BTreeMap::new());
-        Call { leg, peer, endpoint, name: None, origin: None, keys, timers, inviting: None }
+        Call { leg, peer, endpoint, name: None, origin: None, keys, timers, inviting: None, asking: Vec::new() }
     }
 }
 
@@ -609,6 +669,10 @@ const ACK_TAKES_MAX: Duration = Duration::from_millis(100);
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.
 fn new_token() -> String {
     sipx_transport::new_branch().trim_start_matches("z9hG4bK").to_owned()
+}
+
+fn new_dice() -> Dice {
+    Dice(new_token().bytes().fold(0, |sum: u64, octet| sum.rotate_left(5) ^ u64::from(octet)))
 }
 
 async fn sleep_until(at: Option<Instant>) {

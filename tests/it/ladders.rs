@@ -49,6 +49,7 @@ ladders! {
     call_is_too_long
     cancel_crosses_the_answer
     caller_gives_up_while_it_rings
+    caller_holds_the_line
     caller_interrupts_the_greeting
     greeting_by_name
     hang_up_while_somebody_rings
@@ -373,6 +374,8 @@ fn caller_does(what: &str) -> Option<Event> {
             let digit = Digit::from_char(key.chars().next()?).map(Pii::new)?;
             Some(Event::DigitPressed { leg, digit })
         }
+        ("holds", "the line") => Some(Event::Held { leg }),
+        ("is", "back") => Some(Event::Resumed { leg }),
         ("hangs", "up") => Some(Event::HungUp { leg, cause: Cause::Normal }),
         ("vanishes:", why) => cause(why).map(|cause| Event::HungUp { leg, cause }),
         ("says", words) => Some(said(Speaker::Caller, words, false)),

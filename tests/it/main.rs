@@ -22,6 +22,7 @@ mod outside;
 mod realtime_server;
 mod rig;
 mod services_http;
+mod sip_dialogs;
 mod sip_door;
 mod sip_in;
 mod sip_out;

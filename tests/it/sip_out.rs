@@ -14,14 +14,13 @@ fn call(to: String) -> Dial {
         to,
         from_user: Pii::new("+44 20".to_owned()),
         from_display: Pii::new("Ring \"back\"".to_owned()),
-        from_host: None,
         sdp: SDP.to_owned(),
         headers: vec![
             ("X-Call".to_owned(), Pii::new("42".to_owned())),
             ("Via".to_owned(), Pii::new("SIP/2.0/UDP evil".to_owned())),
             ("X-Evil".to_owned(), Pii::new("1\r\nX-Worse: 2".to_owned())),
         ],
-        target: None,
+        ..Dial::default()
     }
 }
 
@@ -241,9 +240,11 @@ async fn refusals_are_told_apart() {
 
         peer.expect("ACK").await;
         let SipEvent::Failed { failure, .. } = gateway.event().await else { panic!() };
-        let Failure::Refused { status, reason, retry_after_s, cause } = failure else { panic!() };
+        let Failure::Refused { status, reason, retry_after_s, cause, contact } = failure else { panic!() };
         assert_eq!(format!("{status} {reason}"), line);
         assert_eq!((retry_after_s, cause), (retry_after, q850));
+        let redirected = contact.map(|contact| contact.reveal().clone());
+        assert_eq!(redirected.as_deref(), (status == 302).then_some("sip:x@192.0.2.1"));
     }
     assert_eq!(gateway.sip.counters().dialogs, 0);
 }
