@@ -27,12 +27,14 @@ pub mod actions;
 pub mod agent;
 pub mod call;
 pub mod config;
+pub mod guard;
 pub mod journal;
 pub mod media;
 pub mod model;
 pub mod sdp;
 pub mod sim;
 pub mod sip;
+pub mod stir;
 pub mod transfer;
 pub mod trunk;
 

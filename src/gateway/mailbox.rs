@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::call::{Cause, Event};
 use crate::model::{LegId, limits};
+use crate::sip::Failure;
 
 /// Something for a call's task.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Post {
     Answered { leg: LegId, sdp: Vec<u8> },
     /// A leg changed its description and got this answer, or answered this offer of ours, or the first one late.
     Described { leg: LegId, sdp: Vec<u8>, answer: Option<String>, offer: Option<String> },
+    /// An INVITE of ours came to nothing; the heart hears of it once no other gateway is left.
+    NotPlaced { leg: LegId, failure: Failure },
     /// A leg acknowledged our answer without a description of its own.
     Acknowledged { leg: LegId },
     /// The recording's file is complete.

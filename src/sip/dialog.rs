@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sipx_sip::{HeaderName, Headers, Method, Request, Response, TransactionKey, Uri, update};
 
+use super::digest::Digest;
 use super::event::SipEvent;
 use super::message::{self, Own};
 use crate::model::limits;
@@ -84,6 +85,8 @@ pub(super) enum Timer {
     ChaseEnd,
     /// Two requests collided; ours may be tried again (RFC 3261 §14.1).
     Glare,
+    /// Not even a 100 has come to our INVITE.
+    Silence,
 }
 
 /// Tags, numbers, routes.
@@ -103,6 +106,7 @@ pub(super) struct Dialog {
     pub(super) is_ours: bool,
     /// The other side takes UPDATE, as far as its Allow says.
     pub(super) takes_update: bool,
+    digest: Digest,
 }
 
 impl Dialog {
@@ -126,6 +130,7 @@ impl Dialog {
             target: message::contact(headers).unwrap_or(from_uri),
             is_ours: false,
             takes_update: update::peer_allows(headers),
+            digest: Digest::new(None, ""),
         })
     }
 
@@ -144,6 +149,7 @@ impl Dialog {
             target: message::contact(&response.headers).unwrap_or_else(|| invite.uri.clone()),
             is_ours: true,
             takes_update: update::peer_allows(&response.headers),
+            digest: Digest::new(None, ""),
         })
     }
 
@@ -163,8 +169,14 @@ impl Dialog {
                 target: message::contact(headers).unwrap_or_else(|| invite.uri.clone()),
                 is_ours: true,
                 takes_update: false,
+                digest: Digest::new(None, ""),
             })
         })
+    }
+
+    /// Who we are when challenged, and which challenges we know already.
+    pub(super) fn log_in(&mut self, digest: Digest) {
+        self.digest = digest;
     }
 
     /// Whether a request names the other side of this dialog.
@@ -195,7 +207,8 @@ impl Dialog {
     /// Becomes the dialog that the 2xx describes: its route, target and name (RFC 3261 §13.2.2.4).
     pub(super) fn confirm(&mut self, answered: Dialog) {
         let (local_cseq, remote_cseq) = (self.local_cseq.max(answered.local_cseq), self.remote_cseq);
-        *self = Dialog { local_cseq, remote_cseq, ..answered };
+        let digest = std::mem::replace(&mut self.digest, Digest::new(None, ""));
+        *self = Dialog { local_cseq, remote_cseq, digest, ..answered };
     }
 
     /// The ACK of our INVITE number `cseq` (RFC 3261 §13.2.2.4).
@@ -210,8 +223,22 @@ impl Dialog {
 
     /// The next request, but ACK and CANCEL.
     pub(super) fn request(&mut self, method: Method, own: &Own) -> Letter {
+        self.digest.begin();
+        self.again(method, own)
+    }
+
+    /// The next request, which repeats one that was challenged.
+    pub(super) fn again(&mut self, method: Method, own: &Own) -> Letter {
         self.local_cseq = self.local_cseq.saturating_add(1);
-        self.write(method, self.local_cseq, own)
+        let mut letter = self.write(method, self.local_cseq, own);
+        // Where we know what will be asked, the proof goes along at once.
+        self.digest.authorize(&mut letter.request);
+        letter
+    }
+
+    /// Takes a challenge; `false` when another try would be in vain.
+    pub(super) fn is_challenged(&mut self, response: &Response) -> bool {
+        self.digest.challenged(response).is_ok()
     }
 
     /// The next BYE.

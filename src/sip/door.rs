@@ -119,6 +119,9 @@ fn content(request: &Request, tag: &str) -> Option<Response> {
     if !takes_sdp(request) {
         return Some(answer(406));
     }
+    if !is_gmt(headers) {
+        return Some(answer(400));
+    }
     let contact_is_bad = headers.get(&HeaderName::Contact).is_some() && message::contact(headers).is_none();
     if contact_is_bad || message::record_route(headers).is_none() {
         return Some(answer(400));
@@ -164,6 +167,11 @@ fn is_served(method: &Method) -> bool {
         method,
         Method::Invite | Method::Cancel | Method::Bye | Method::Options | Method::Info | Method::Prack | Method::Update
     )
+}
+
+/// RFC 3261 §20.17: a date is in GMT, or it is none (RFC 4475 §3.1.2.12).
+fn is_gmt(headers: &sipx_sip::Headers) -> bool {
+    headers.value(&HeaderName::Date).is_none_or(|date| date.trim_ascii_end().ends_with(b"GMT"))
 }
 
 /// Extensions that a peer may insist on (RFC 3261 §8.2.2.3).

@@ -12,6 +12,7 @@ mod config;
 #[cfg(feature = "shell")]
 mod counters;
 mod dialog;
+mod digest;
 mod door;
 #[cfg(feature = "shell")]
 mod errand;
@@ -35,6 +36,7 @@ mod wire;
 pub use config::{SipConfig, SipError, SipTimers};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
-pub use event::{By, Caller, Dial, DialogId, Failure, Invite, Loss, SipCommand, SipEvent, Terms, Transport};
+pub use digest::Login;
+pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, SipCommand, SipEvent, Terms, Transport};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

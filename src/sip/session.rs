@@ -115,18 +115,20 @@ impl Session {
         self.accept(key, invite, response, body, is_offer, Purpose::Call, out);
     }
 
-    /// Our INVITE was answered. Returns the ACK, which has been sent.
-    pub(super) fn confirm(&mut self, dialog: Dialog, response: &Response, cseq: u32, out: &mut Vec<Out>) -> Letter {
+    /// Our INVITE was answered. Returns the ACK to send.
+    pub(super) fn confirm(&mut self, dialog: Dialog, cseq: u32) -> Letter {
         // RFC 3261 §13.2.2.4: the route is that of the 2xx; what was counted in the early dialog goes on.
         self.dialog.confirm(dialog);
         self.standing = Standing::Steady;
-        let ack = self.dialog.ack(cseq, &self.own);
-        out.push(Out::Ack(ack.clone()));
+        self.dialog.ack(cseq, &self.own)
+    }
+
+    /// What the 2xx to our INVITE says.
+    pub(super) fn hear_confirmation(&mut self, response: &Response, out: &mut Vec<Out>) {
         if let (Open::Ours, Some(sdp)) = (self.offers.open(), message::sdp(&response.headers, response.body())) {
             self.offers.hear_answer(sdp);
         }
         self.refresh.adopt(&response.headers, out);
-        ack
     }
 
     /// A PRACK that has been matched. It bears the answer to our offer, or a new offer of theirs, or neither

@@ -5,6 +5,7 @@ use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey};
 
 use super::config::SipTimers;
 use super::dialog::{Ask, Dialog, Letter, Out, Reply, Timer};
+use super::digest::{self, Digest};
 use super::door;
 use super::event::{By, DialogId, Failure, SipCommand, SipEvent};
 use super::message::{self, Own};
@@ -27,6 +28,7 @@ pub(super) struct Uac {
     timers: SipTimers,
     refresh: Refresh,
     dice: Dice,
+    digest: Digest,
     state: State,
     /// Provisional answers told so far.
     rings: usize,
@@ -77,7 +79,13 @@ impl Uac {
         refresh.ask(headers);
         out.push(Out::Invite(invite.clone()));
         let (forks, surplus) = (Vec::new(), Vec::new());
-        Uac { id, invite, ours, own, timers, refresh, dice, state: State::Calling, rings: 0, forks, surplus }
+        let (digest, state) = (Digest::new(None, ""), State::Calling);
+        Uac { id, invite, ours, own, timers, refresh, dice, digest, state, rings: 0, forks, surplus }
+    }
+
+    /// Who we are when challenged.
+    pub(super) fn log_in(&mut self, digest: Digest) {
+        self.digest = digest;
     }
 
     /// An answer to our INVITE, provisional or final.
@@ -85,6 +93,9 @@ impl Uac {
         let status = response.status.code();
         match (&mut self.state, status) {
             (State::Calling | State::Ringing, ..200) => {
+                if matches!(self.state, State::Calling) {
+                    out.push(Out::Disarm(Timer::Silence));
+                }
                 self.state = State::Ringing;
                 // A bare 100 only says that the next hop is alive.
                 if status > 100 {
@@ -114,6 +125,7 @@ impl Uac {
             }
             // RFC 4028 §7.3: once more, with an interval that is long enough.
             (State::Calling | State::Ringing, 422) if self.refresh.raise(&response.headers) => self.ask_again(out),
+            (State::Calling | State::Ringing, 401 | 407) => self.on_challenge(response, out),
             (State::Calling | State::Ringing, _) => {
                 let failure = Failure::Refused {
                     status,
@@ -134,6 +146,20 @@ impl Uac {
             // Provisional answers of slow forks, and answers after the end.
             (State::Canceling | State::Talking { .. } | State::Over, _) => {}
         }
+    }
+
+    /// The same INVITE again, with a proof (RFC 3261 §22.2): a new transaction within the same Call-ID and From tag.
+    fn on_challenge(&mut self, response: &Response, out: &mut Vec<Out>) {
+        if let Err(failure) = self.digest.challenged(response) {
+            return self.fail(failure, out);
+        }
+        let cseq = message::cseq(&self.invite.headers).unwrap_or(1).saturating_add(1);
+        self.invite = digest::again(&self.invite, cseq);
+        self.digest.authorize(&mut self.invite);
+        self.forks.clear();
+        self.state = State::Calling;
+        out.push(Out::Disarm(Timer::Silence));
+        out.push(Out::Invite(self.invite.clone()));
     }
 
     /// The INVITE got no answer, or could not be sent.
@@ -233,6 +259,11 @@ impl Uac {
                     fork.session.on_timer(timer, out);
                 }
             }
+            (State::Calling, Timer::Silence) => {
+                // CANCEL must wait for a provisional answer, and an answer that comes late gets ACK and BYE.
+                self.state = State::CallingToCancel(None);
+                out.push(Out::Tell(SipEvent::Failed { dialog: self.id, failure: Failure::Silent }));
+            }
             // Late timers of a phase that is past.
             _ => {}
         }
@@ -299,7 +330,8 @@ impl Uac {
         Some(self.forks.len() - 1)
     }
 
-    fn session(&mut self, dialog: Dialog) -> Session {
+    fn session(&mut self, mut dialog: Dialog) -> Session {
+        dialog.log_in(self.digest.clone());
         let fork = u16::try_from(self.forks.len()).unwrap_or(u16::MAX);
         let dice = Dice(self.dice.below(u64::MAX));
         let offers = Offers::sent(self.ours.clone());
@@ -325,7 +357,10 @@ impl Uac {
         };
         self.forks.clear();
         out.push(Out::Disarm(Timer::Glare));
-        let ack = session.confirm(dialog, response, cseq, out);
+        let mut ack = session.confirm(dialog, cseq);
+        digest::copy_proof(&self.invite, &mut ack.request);
+        out.push(Out::Ack(ack.clone()));
+        session.hear_confirmation(response, out);
         match session.offers.theirs().filter(|_| session.offers.is_settled()) {
             Some(sdp) => out.push(Out::Tell(SipEvent::Answered { dialog: self.id, sdp: sdp.to_vec() })),
             None => {
@@ -347,7 +382,9 @@ impl Uac {
             return;
         }
         let Some(mut dialog) = Dialog::outgoing_as_well_as_can_be(&self.invite, response) else { return };
-        let ack = dialog.ack(message::cseq(&self.invite.headers).unwrap_or(1), &self.own);
+        dialog.log_in(self.digest.clone());
+        let mut ack = dialog.ack(message::cseq(&self.invite.headers).unwrap_or(1), &self.own);
+        digest::copy_proof(&self.invite, &mut ack.request);
         out.push(Out::Ack(ack.clone()));
         out.push(Out::Farewell(dialog.bye(None, &self.own)));
         self.surplus.push((tag, ack));
@@ -361,12 +398,13 @@ impl Uac {
     /// The INVITE again under the next number, with the session interval that was asked for.
     fn ask_again(&mut self, out: &mut Vec<Out>) {
         let cseq = message::cseq(&self.invite.headers).unwrap_or(1).saturating_add(1);
+        self.invite = digest::again(&self.invite, cseq);
         let headers = &mut self.invite.headers;
-        for name in [HeaderName::CSeq, HeaderName::SessionExpires, HeaderName::MinSe] {
-            headers.remove_all(&name);
-        }
-        message::put(headers, HeaderName::CSeq, format!("{cseq} INVITE"));
+        headers.remove_all(&HeaderName::SessionExpires);
+        headers.remove_all(&HeaderName::MinSe);
         self.refresh.ask(headers);
+        self.digest.begin();
+        self.digest.authorize(&mut self.invite);
         self.forks.clear();
         self.state = State::Calling;
         out.push(Out::Invite(self.invite.clone()));

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Ask, Letter, Out, Reply, Timer};
+use super::digest::Digest;
 use super::door::{self, Kind, Verdict};
 use super::errand::{self, Report};
 use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
@@ -71,6 +72,7 @@ impl Sip {
             names: HashMap::new(),
             invites: HashMap::new(),
             asks: HashMap::new(),
+            inviting: HashMap::new(),
             unmerged: HashMap::new(),
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
@@ -155,6 +157,9 @@ struct Wire {
     invites: HashMap<TransactionKey, DialogId>,
     /// Our requests within dialogs that may still be answered, by the name their errands report under.
     asks: HashMap<DialogId, (DialogId, Ask)>,
+    /// By the name that an INVITE errand reports under: a challenge makes a second one for the same dialog, and what the
+    /// first still has to say must not be taken for the second's.
+    inviting: HashMap<DialogId, DialogId>,
     unmerged: HashMap<Origin, TransactionKey>,
     alarms: BTreeSet<(Instant, DialogId, Timer)>,
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
@@ -182,6 +187,7 @@ struct Call {
 }
 
 struct Inviting {
+    name: DialogId,
     cancel: Option<oneshot::Sender<Option<u8>>>,
     task: AbortHandle,
 }
@@ -384,6 +390,7 @@ impl Wire {
             return self.on_reply(id, ask, report).await;
         }
         let id = report.dialog();
+        let id = self.inviting.get(&id).copied().unwrap_or(id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let mut out = Vec::new();
         match (&mut call.leg, report) {
@@ -449,7 +456,7 @@ impl Wire {
     async fn dial(&mut self, id: DialogId, dial: Box<Dial>) {
         let way = match dial.target {
             Some((addr, transport)) => Way::Known(Hop { addr, transport }),
-            None => match Uri::parse(dial.to.clone().into_bytes().into()) {
+            None => match Uri::parse(dial.route.first().unwrap_or(&dial.to).clone().into_bytes().into()) {
                 Ok(uri) => net::way(&uri, Transport::Udp),
                 Err(_) => Way::Nowhere,
             },
@@ -482,7 +489,11 @@ impl Wire {
         };
         let mut out = Vec::new();
         let (timers, rules, dice) = (self.config.timers, dial.rules, new_dice());
-        let uac = Uac::dial(Beginning { id, own, timers, rules, dice }, invite, dial.sdp, &mut out);
+        let mut uac = Uac::dial(Beginning { id, own, timers, rules, dice }, invite, dial.sdp, &mut out);
+        uac.log_in(Digest::new(dial.credentials, &new_token()));
+        if let Some(silence) = dial.silence {
+            out.push(Out::Arm(Timer::Silence, silence));
+        }
         let name = (call_id.into_bytes(), tag.into_bytes());
         self.names.insert(name.clone(), id);
         let call = Call { name: Some(name), ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
@@ -540,13 +551,16 @@ impl Wire {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let hops = net::hops(&request, call.peer);
         let (cancel, cancelled) = oneshot::channel();
+        let name = next_id();
         let errand =
-            errand::invite(id, request, hops, call.endpoint, cancelled, self.net.clone(), self.reports.clone());
-        let inviting = Inviting { cancel: Some(cancel), task: self.errands.spawn(errand) };
-        if let Some(before) = call.inviting.replace(inviting) {
-            // It had its final answer, which the stack has acknowledged.
-            before.task.abort();
+            errand::invite(name, request, hops, call.endpoint, cancelled, self.net.clone(), self.reports.clone());
+        let inviting = Inviting { name, cancel: Some(cancel), task: self.errands.spawn(errand) };
+        if let Some(challenged) = call.inviting.replace(inviting) {
+            // The stack has acknowledged the challenge, and does so again for its copies.
+            self.inviting.remove(&challenged.name);
+            challenged.task.abort();
         }
+        self.inviting.insert(name, id);
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
@@ -634,6 +648,7 @@ impl Wire {
             self.invites.remove(&key);
         }
         if let Some(inviting) = call.inviting {
+            self.inviting.remove(&inviting.name);
             inviting.task.abort();
         }
         for (name, task) in call.asking {

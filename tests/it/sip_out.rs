@@ -229,8 +229,6 @@ async fn refusals_are_told_apart() {
         ("404 Not Found", "", None, None),
         ("503 Service Unavailable", "Retry-After: 120 (busy)\r\n", Some(120), None),
         ("302 Moved", "Contact: <sip:x@192.0.2.1>\r\n", None, None),
-        ("401 Unauthorized", "WWW-Authenticate: Digest realm=\"x\", nonce=\"y\"\r\n", None, None),
-        ("407 Proxy Authentication Required", "", None, None),
         ("603 Decline", "", None, None),
     ];
     for (line, extra, retry_after, q850) in cases {

@@ -131,18 +131,30 @@ impl Wire {
     }
 
     pub(crate) async fn expect(&mut self, start: &str) -> Msg {
+        let message = self.next().await.unwrap_or_else(|| panic!("the connection was closed instead of {start}"));
+        assert!(message.start.starts_with(start), "wanted {start}, got:\n{}", message.text);
+        message
+    }
+
+    /// The next message, or `None` when the other side closes the connection first.
+    pub(crate) async fn next(&mut self) -> Option<Msg> {
         loop {
             if let Some(end) = self.whole() {
                 let octets: Vec<u8> = self.buffer.drain(..end).collect();
-                let message = Msg::parse(&octets);
-                assert!(message.start.starts_with(start), "wanted {start}, got:\n{}", message.text);
-                return message;
+                return Some(Msg::parse(&octets));
             }
             let mut chunk = [0; 4096];
-            let length = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("a message").unwrap();
-            assert!(length > 0, "the connection was closed instead of {start}");
+            let length = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("a message").unwrap_or(0);
+            if length == 0 {
+                return None;
+            }
             self.buffer.extend_from_slice(&chunk[..length]);
         }
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
     }
 
     /// The other side closes the connection, whatever it says before.

@@ -24,6 +24,8 @@ pub(super) struct Mine {
     collisions: u32,
     /// The time to try again has not come.
     pub(super) waits: bool,
+    /// The next one repeats one that was challenged.
+    proves: bool,
     /// In the air.
     asking: Option<Asking>,
     /// Our last INVITE's ACK, for copies of its 2xx.
@@ -50,6 +52,7 @@ impl Mine {
             wants_refresh: false,
             collisions: 0,
             waits: false,
+            proves: false,
             asking: None,
             acked: None,
         }
@@ -116,7 +119,11 @@ impl Session {
     fn send(&mut self, method: Method, offer: Option<String>, is_wish: bool, out: &mut Vec<Out>) {
         let ask = self.mine.next();
         let is_invite = method == Method::Invite;
-        let mut letter = self.dialog.request(method, &self.own);
+        let mut letter = if std::mem::take(&mut self.mine.proves) {
+            self.dialog.again(method, &self.own)
+        } else {
+            self.dialog.request(method, &self.own)
+        };
         letter.present(&self.own);
         if !matches!(self.standing, Standing::Early) {
             self.refresh.ask(&mut letter.request.headers);
@@ -217,6 +224,10 @@ impl Session {
             500 | 503 if self.mine.collisions < limits::SIP_COLLISIONS_MAX && has_short_wait(response) => {
                 let wait = message::retry_after_s(&response.headers).unwrap_or(0);
                 self.wait(Duration::from_secs(u64::from(wait)), out);
+            }
+            401 | 407 if self.dialog.is_challenged(response) => {
+                self.mine.proves = true;
+                self.ask_next(out);
             }
             422 if self.refresh.raise(&response.headers) => self.ask_next(out),
             405 | 501 if !asking.is_invite => {
