@@ -12,6 +12,7 @@ mod leg;
 mod machine;
 mod moving;
 mod outcome;
+mod passing;
 mod runs;
 mod talk;
 mod timers;
