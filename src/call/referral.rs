@@ -113,6 +113,8 @@ impl Call {
             self.transferred_to = self.address_of(new).or(self.transferred_to.take());
         } else {
             self.caller = new;
+            // Most telephones hold whom they refer; whoever comes does not.
+            self.on_resumed(new);
             // What the former caller was listening to counts as heard.
             if let Some(Playback::Clips { run, .. }) = self.playback {
                 self.playback = None;

@@ -8,17 +8,18 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::admission::Admission;
-use super::arms::{Answer, Arms, CallerLeg, local};
+use super::arms::{Answer, Arms, CallerLeg, guest, local};
 use super::clock::{now, unix_ms};
 use super::finish::agent_of;
 use super::house::House;
 use super::live::LiveCall;
+use super::mailbox::Post;
 use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
 use crate::model::{CallId, LegId};
 use crate::sdp::{self, Offer};
-use crate::sip::{DialogId, Invite, SipCommand, SipEvent};
+use crate::sip::{DialogId, Invite, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
 
 /// Takes SIP events until the stack ends, and owns every call's task.
@@ -89,6 +90,25 @@ impl Switchboard {
         if let Err(refusal) = self.admission.admit(now(), up, self.house.workers.lateness(), limits) {
             return self.refuse(dialog, Cause::Overload.status(), Some(refusal.retry_after_s()), refusal.label()).await;
         }
+        if let Some(status) = invite.objection(&trunk.session) {
+            // What would do stands in the rules, which the refusal names.
+            self.adopt(dialog, Terms { rules: trunk.session, ..Terms::default() }).await;
+            return self.refuse(dialog, status, None, "short_session").await;
+        }
+        match invite.replaces {
+            None => {}
+            Some(Err(status)) => return self.refuse(dialog, status, None, "no_dialog").await,
+            Some(Ok(replaced)) => {
+                let Some((door, leg)) = self.house.registry.by_dialog(replaced) else {
+                    return self.refuse(dialog, Cause::Unavailable.status(), None, "no_dialog").await;
+                };
+                let terms = Terms { rules: trunk.session, codecs: trunk.codecs.clone(), sdp: None };
+                self.adopt(dialog, terms).await;
+                counter!("ringback_invites_total", "result" => "replaces").increment(1);
+                return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, invite) });
+            }
+        }
+        let rules = trunk.session;
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
@@ -96,8 +116,7 @@ impl Switchboard {
             Err(_) => Err(()),
             Ok(offer) => Ok(offer),
         };
-        let trunk = trunk.id.clone();
-        let Some(route) = config.route(&invite.called_user, &trunk).cloned() else {
+        let Some(route) = config.route(&invite.called_user, &trunk.id).cloned() else {
             return self.refuse(dialog, Cause::NotFound.status(), None, "no_route").await;
         };
         let id = CallId(Uuid::now_v7());
@@ -122,7 +141,9 @@ impl Switchboard {
             Err(()) => None,
         };
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
-        let invitation = translate::invitation(invite, &trunk, codec);
+        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
+        self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp }).await;
+        let invitation = translate::invitation(invite, trunk, codec);
         let plan = config.plan(&route);
         let open = CallOpen {
             id,
@@ -131,7 +152,7 @@ impl Switchboard {
             agent: agent_of(&route.to),
             phone: (!invitation.caller.anonymous).then(|| invitation.caller.user.clone()),
             called: invitation.called.clone(),
-            trunk: Some(trunk),
+            trunk: Some(trunk.id.clone()),
             journal: Some(self.house.journals.path(id).display().to_string()),
             revision: plan.revision.clone(),
         };
@@ -142,6 +163,10 @@ impl Switchboard {
         let caller = CallerLeg { dialog, local, answer, came: translate::came(invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
+    }
+
+    async fn adopt(&self, dialog: DialogId, terms: Terms) {
+        self.house.sip.send(dialog, SipCommand::Adopt(Box::new(terms))).await;
     }
 
     async fn refuse(&self, dialog: DialogId, status: u16, retry_after_s: Option<u32>, why: &'static str) {

@@ -141,6 +141,8 @@ fn event_label(name: &str, body: &Value) -> String {
         "referred" => "refers".to_owned(),
         "replacing" => format!("somebody comes for the place of leg {}", body["leg"]),
         "refer_news" => format!("refer: {}", news(&body["news"])),
+        "held" => "holds".to_owned(),
+        "resumed" => "is back".to_owned(),
         "digit_pressed" => "key pressed".to_owned(),
         "played" => format!("play {} heard", body["play"]),
         "agent_spoke" => "speaks".to_owned(),
