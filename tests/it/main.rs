@@ -29,6 +29,7 @@ mod sip_out;
 mod sip_probe;
 mod sip_torture;
 mod source;
+mod stir_calls;
 mod store_calls;
 mod store_crash;
 mod store_deliveries;
