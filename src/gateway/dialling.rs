@@ -70,7 +70,7 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
         return None;
     };
     let Credentials { username, realm, .. } = credentials.clone();
-    Some(Login { username, password: password.clone(), realm })
+    Some(Login { username, password, realm })
 }
 
 /// A leg that is being dialled.

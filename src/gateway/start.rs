@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -96,7 +96,7 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
-            config,
+            configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
             http,
@@ -114,7 +114,7 @@ impl Gateway {
             warn!(orphans, "calls of a process that died have been ended");
         }
         let mut tasks = JoinSet::new();
-        let admin = match house.config.gateway.admin {
+        let admin = match house.config().gateway.admin {
             Some(address) => {
                 let bound = admin::serve(Arc::clone(&house), address, &mut tasks).await;
                 Some(bound.map_err(|error| StartError::new("admin listener", address, error))?)
@@ -124,7 +124,7 @@ impl Gateway {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
-        info!(revision = house.config.revision, "taking calls");
+        info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })
     }
 

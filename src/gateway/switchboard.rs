@@ -18,6 +18,7 @@ use super::live::LiveCall;
 use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
+use crate::config::Config;
 use crate::model::{CallId, LegId, Verification};
 use crate::sdp::{self, Offer};
 use crate::sip::{DialogId, Invite, SipCommand, SipEvent};
@@ -29,16 +30,17 @@ pub(super) struct Switchboard {
     admission: Admission,
     calls: JoinSet<()>,
     /// Callers whose identity is being proven, until [`Switchboard::enter`].
-    checks: JoinSet<Checked>,
+    checks: JoinSet<(Comer, Verification)>,
     checking: HashMap<DialogId, AbortHandle>,
 }
 
-/// A caller, the trunk it came by, and what is known of its identity.
-struct Checked {
+/// A caller at the door.
+struct Comer {
     dialog: DialogId,
     invite: Box<Invite>,
+    /// As it was when they came.
+    config: Arc<Config>,
     trunk: String,
-    identity: Verification,
 }
 
 /// What the rest of the gateway asks of the switchboard.
@@ -102,60 +104,53 @@ impl Switchboard {
     }
 
     async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>) {
-        let Some(trunk) = self.house.config.trunk_of(invite.source.ip()) else {
+        let config = self.house.config();
+        let Some(trunk) = config.trunk_of(invite.source.ip()) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
         let up = self.house.registry.len() + self.checking.len();
-        let limits = &self.house.config.gateway.limits;
+        let limits = &config.gateway.limits;
         if let Err(refusal) = self.admission.admit(now(), up, self.house.workers.lateness(), limits) {
             return self.refuse(dialog, Cause::Overload.status(), Some(refusal.retry_after_s()), refusal.label()).await;
         }
-        match identity::look(trunk, &invite) {
-            Look::Known(identity) => {
-                let trunk = trunk.id.clone();
-                self.enter(dialog, &invite, &trunk, identity).await;
-            }
+        let look = identity::look(trunk, &invite);
+        let trunk = trunk.id.clone();
+        let comer = Comer { dialog, invite, config, trunk };
+        match look {
+            Look::Known(identity) => self.enter(comer, identity).await,
             // It rings nowhere yet, and 100 has gone out; most certificates are known, and this takes no time.
             Look::Open(open) => {
-                let trunk = trunk.id.clone();
                 let certificates = Arc::clone(&self.house.certificates);
-                let check = self.checks.spawn(async move {
-                    let identity = open.settle(&certificates).await;
-                    Checked { dialog, invite, trunk, identity }
-                });
+                let check = self.checks.spawn(async move { (comer, open.settle(&certificates).await) });
                 self.checking.insert(dialog, check);
             }
         }
     }
 
-    async fn take_checked(&mut self, checked: Result<Checked, JoinError>) {
+    async fn take_checked(&mut self, checked: Result<(Comer, Verification), JoinError>) {
         match checked {
-            Ok(Checked { dialog, invite, trunk, identity }) => {
+            Ok((comer, identity)) => {
                 // One that was given up in the same moment is gone already.
-                if self.checking.remove(&dialog).is_some() {
-                    self.enter(dialog, &invite, &trunk, Some(identity)).await;
+                if self.checking.remove(&comer.dialog).is_some() {
+                    self.enter(comer, Some(identity)).await;
                 }
             }
             Err(error) if error.is_panic() => {
                 counter!("ringback_task_panics_total").increment(1);
-                self.refuse_broken().await;
+                let whose = self.checking.iter().find(|(_, check)| check.id() == error.id());
+                if let Some(dialog) = whose.map(|(dialog, _)| *dialog) {
+                    self.checking.remove(&dialog);
+                    self.refuse(dialog, Cause::Internal.status(), None, "check_broke").await;
+                }
             }
+            // Given up, and taken off the list when it was.
             Err(_) => {}
         }
     }
 
-    /// A check that broke takes its caller with it, and says so.
-    async fn refuse_broken(&mut self) {
-        let broken: Vec<DialogId> =
-            self.checking.iter().filter(|(_, check)| check.is_finished()).map(|(dialog, _)| *dialog).collect();
-        for dialog in broken {
-            self.checking.remove(&dialog);
-            self.refuse(dialog, Cause::Internal.status(), None, "check_broke").await;
-        }
-    }
-
-    async fn enter(&mut self, dialog: DialogId, invite: &Invite, trunk: &str, identity: Option<Verification>) {
-        let Some(trunk) = self.house.config.trunks.get(trunk) else {
+    async fn enter(&mut self, comer: Comer, identity: Option<Verification>) {
+        let Comer { dialog, invite, config, trunk } = comer;
+        let Some(trunk) = config.trunks.get(&trunk) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
         if let Some(cause) = identity::refusal(trunk.identity.verify, identity.as_ref()) {
@@ -168,7 +163,7 @@ impl Switchboard {
             Err(_) => Err(()),
             Ok(offer) => Ok(offer),
         };
-        let Some(route) = self.house.config.route(&invite.called_user, &trunk.id).cloned() else {
+        let Some(route) = config.route(&invite.called_user, &trunk.id).cloned() else {
             return self.refuse(dialog, Cause::NotFound.status(), None, "no_route").await;
         };
         let id = CallId(Uuid::now_v7());
@@ -193,8 +188,8 @@ impl Switchboard {
             Err(()) => None,
         };
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
-        let invitation = translate::invitation(invite, trunk, codec, identity.clone());
-        let plan = self.house.config.plan(&route);
+        let invitation = translate::invitation(&invite, trunk, codec, identity.clone());
+        let plan = config.plan(&route);
         let open = CallOpen {
             id,
             began_unix_ms,
@@ -212,7 +207,7 @@ impl Switchboard {
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let caller = CallerLeg { dialog, local, answer };
-        let arms = Arms::new(Arc::clone(&self.house), door, plan, open, media, caller);
+        let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }
 

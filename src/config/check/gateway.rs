@@ -41,6 +41,7 @@ impl Check<'_> {
             media,
             store: Store { path: PathBuf::from(&file.store.path), data_dir: PathBuf::from(&file.store.data_dir) },
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
+            protection: self.protection(&at.key("protection"), &file.protection),
             egress: Egress { private, allow },
             identity: Signers { trust: file.identity.trust.as_ref().map(PathBuf::from) },
             admin,
