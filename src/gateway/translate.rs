@@ -5,6 +5,7 @@ use crate::model::{Codec, LegId, Party, Verification};
 use crate::sip::{By, Caller, Failure, Invite, SipEvent};
 use crate::trunk::Trunk;
 
+use super::arms::Came;
 use super::mailbox::Post;
 
 /// What a dialog's event means to the call it belongs to; `None` for what a call need not know.
@@ -40,6 +41,15 @@ pub(super) fn cause(failure: &Failure) -> Cause {
     }
 }
 
+/// When it may be tried again, when they said so.
+pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
+    match failure {
+        Failure::Refused { retry_after_s, .. } => *retry_after_s,
+        // Whoever says nothing says nothing of later either.
+        _ => None,
+    }
+}
+
 /// Who is shown as the caller. The number that a trusted trunk asserts counts more than the one the caller shows.
 pub(super) fn shown(invite: &Invite, is_trusted: bool) -> &Caller {
     let asserted = invite.asserted.as_ref().filter(|asserted| is_trusted && !asserted.user.reveal().is_empty());
@@ -71,6 +81,12 @@ pub(super) fn invitation(
         codec,
         identity,
     }
+}
+
+/// What a call that is passed on keeps of how it came.
+pub(super) fn came(invite: &Invite) -> Came {
+    let diversions = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("diversion"));
+    Came { max_forwards: invite.max_forwards, diversions: diversions.map(|(_, value)| value.clone()).collect() }
 }
 
 /// `X-CRM-ID` becomes `crm_id`.
