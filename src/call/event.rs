@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, Speaker, Timer};
 use crate::actions::HttpReply;
-use crate::model::{Address, Codec, Digit, LegId, Party, Pii, PlayId, RunId};
+use crate::model::{Address, Codec, Digit, LegId, Party, Pii, PlayId, RunId, Verification};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,6 +167,9 @@ pub struct Invitation {
     /// Transfers of this caller are tried by REFER first, where an action does not say how.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refer_first: bool,
+    /// Whether the caller is who it says; `None` when nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Verification>,
 }
 
 /// An agent's request for an action.

@@ -425,6 +425,7 @@ fn invites(how: &str) -> Option<Event> {
         headers: Vec::new(),
         codec,
         refer_first,
+        identity: None,
     }))
 }
 
