@@ -237,9 +237,8 @@ impl Uas {
         establish(&mut response, &self.invite, &self.own);
         let body = match (is_reliable, offers.open()) {
             // RFC 3261 §13.2.1: without an offer of theirs, the first reliable answer has to bear ours.
-            (true, Open::Nobody) if !offers.has_begun() => sdp.or_else(|| prepared.clone()).map(|sdp| {
+            (true, Open::Nobody) if !offers.has_begun() => sdp.or_else(|| prepared.clone()).inspect(|sdp| {
                 offers.say(sdp.clone());
-                sdp
             }),
             (true, Open::Theirs) => sdp.inspect(|sdp| {
                 offers.say(sdp.clone());
