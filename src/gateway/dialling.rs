@@ -10,6 +10,7 @@ use metrics::counter;
 use tracing::warn;
 
 use super::house::House;
+use super::signing;
 use crate::call::Cause;
 use crate::model::{Address, CallId, LegId, Pii};
 use crate::sip::{Dial, Failure, Login};
@@ -50,6 +51,7 @@ pub(super) fn attempts(
         (Address::Number(_), None) => Err(Cause::Unavailable),
         (Address::Number(_), Some((trunk, outbound))) => {
             let credentials = outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials));
+            let plain = signing::signed(house, trunk, to, plain);
             let gateways = outbound.gateways.iter();
             let attempts = gateways.map(|gateway| Attempt {
                 gateway: Some(gateway.clone()),

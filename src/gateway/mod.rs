@@ -21,6 +21,7 @@ mod journals;
 mod live;
 mod mailbox;
 mod registry;
+mod signing;
 mod start;
 mod switchboard;
 mod translate;

@@ -1,11 +1,12 @@
 //! Signed callers at the door of a whole gateway; their certificates come from a web server of the test.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair};
 use ringback::gateway::unix_ms;
-use ringback::model::{Attestation, Secret};
-use ringback::stir::{SigningKey, Statement, sign};
+use ringback::model::{Attestation, Secret, Verdict};
+use ringback::stir::{Names, Presented, SigningKey, Statement, Trust, credential, read, read_date, sign};
 use ringback::store::{CallRecord, RecordedIdentity};
 
 use crate::house::{Answer, Crm, House};
@@ -157,6 +158,58 @@ async fn what_a_trunk_found_out_counts_when_it_is_trusted_only() {
     assert_eq!((ignored.outcome.as_str(), ignored.via.as_str()), ("none", "identity"));
 }
 
+#[tokio::test]
+async fn calls_that_we_place_bear_our_signature() {
+    let signer = Signer::new();
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = socket.local_addr().unwrap();
+    let trunk = format!(
+        r#"version = 1
+title = "Out"
+country = "US"
+[outbound]
+uri = "sip:{at}"
+caller_id = "+12155551212"
+[identity.sign]
+key = {{ file = "secrets/shaken.pem" }}
+certificate_url = "{CERTIFICATE}"
+attestation = "B"
+origination_id = "{ORIGIN}"
+"#
+    );
+    let routes = "version = 1\n[[route]]\ncalled = \"100\"\nforward = { trunk = \"out\", to = \"+12155551213\" }\n\
+                  [[route]]\ncalled = \"*\"\nreject = \"not_found\"\n";
+    let files =
+        [("routes.toml", routes.to_owned()), ("trunks/out.toml", trunk), ("secrets/shaken.pem", signer.pem.clone())];
+    let house = House::open(Crm::open(&[]).await, &files).await;
+    let (caller, (gateway, _)) = (peer(&house).await, house.gateway.sip_addrs()[0]);
+    let callee = Peer { socket, at, gateway };
+    let line = Line::new(caller.at, caller.gateway);
+
+    caller.send(invite(&line, "")).await;
+    let invite = callee.find("INVITE").await;
+    callee.send(invite.response("486 Busy Here", "bob", "", "")).await;
+    callee.find("ACK").await;
+    caller.find("SIP/2.0 486").await;
+
+    let trust = Trust::from_pem(signer.root.as_bytes()).unwrap();
+    let now = unix_ms() / 1000;
+    let credential = Arc::new(credential(signer.certificate.as_bytes(), &trust, now).unwrap());
+    let presented = Presented {
+        identities: vec![invite.header("identity")],
+        caller: Names::new([invite.uri("from")]),
+        called: Names::new(["+12155551213"]),
+    };
+    let claim = read(&presented, now).unwrap();
+    let judged = claim.judge(|_| Ok(Arc::clone(&credential)), now);
+
+    assert_eq!((judged.verdict, judged.attestation), (Verdict::Passed, Some(Attestation::B)));
+    assert_eq!(claim.certificates(), [CERTIFICATE]);
+    let dated = read_date(invite.header("date")).unwrap();
+    assert!(now.abs_diff(dated) <= 5, "{dated}");
+}
+
+const CERTIFICATE: &str = "https://certificates.example/ours.pem";
 const ORIGIN: &str = "6c1a8e6c-6d3d-4a3f-8d2a-3f1a2b3c4d5e";
 
 async fn open(crm: Crm, signer: &Signer, rule: &str) -> House {
@@ -211,6 +264,7 @@ async fn hang_up(peer: &Peer, line: &Line) {
 /// A signer, its certificate, and the root that vouches for it.
 struct Signer {
     key: SigningKey,
+    pem: String,
     certificate: String,
     root: String,
 }
@@ -228,8 +282,9 @@ impl Signer {
         let list = vec![0x30, 8, 0xA0, 6, 0x16, 4, b'1', b'2', b'3', b'4'];
         leaf.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 26], list));
         let certificate = leaf.signed_by(&key, &issuer).unwrap().pem();
-        let key = SigningKey::from_pem(&Secret::new(key.serialize_pem())).unwrap();
-        Signer { key, certificate, root: root_pem }
+        let pem = key.serialize_pem();
+        let key = SigningKey::from_pem(&Secret::new(pem.clone())).unwrap();
+        Signer { key, pem, certificate, root: root_pem }
     }
 
     fn served(&self) -> Answer {
