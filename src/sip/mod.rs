@@ -7,6 +7,8 @@
 // Without the wire nobody drives the dialogs.
 #![cfg_attr(not(feature = "shell"), allow(dead_code))]
 
+#[cfg(feature = "shell")]
+pub mod ask;
 mod config;
 #[cfg(feature = "shell")]
 mod counters;
@@ -29,6 +31,8 @@ mod uas;
 #[cfg(feature = "shell")]
 mod wire;
 
+#[cfg(feature = "shell")]
+pub use ask::{Asked, Conversation, Question, Reply};
 pub use config::{SipConfig, SipError, SipTimers};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;

@@ -83,6 +83,10 @@ impl Sip {
         Ok((Sip { net, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
     }
 
+    pub(super) fn net(&self) -> &Net {
+        &self.net
+    }
+
     /// Where we really listen, in the order of the configuration: UDP first, then TCP.
     pub fn local_addrs(&self) -> Vec<(SocketAddr, Transport)> {
         self.net.endpoints.iter().map(|endpoint| (endpoint.bound, endpoint.transport)).collect()
@@ -626,7 +630,7 @@ impl Call {
 const ACK_TAKES_MAX: Duration = Duration::from_millis(100);
 
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.
-fn new_token() -> String {
+pub(super) fn new_token() -> String {
     sipx_transport::new_branch().trim_start_matches("z9hG4bK").to_owned()
 }
 

@@ -3,7 +3,9 @@
 //! Plain data, complete and checked. Never knows about sockets or messages: `sip` speaks, `guard` judges, the gateway
 //! asks. Start at [`Trunk`].
 
+pub mod gateways;
 mod network;
+pub mod registrar;
 
 use std::time::Duration;
 

@@ -1,0 +1,338 @@
+//! What is known of the trunks right now: which gateways live, whether we are registered, how many calls went how.
+//!
+//! Calls ask it for the order of gateways and tell it what became of them; `upkeep` keeps it true; the admin listener
+//! shows it. Nothing here waits, and no lock is held for longer than a look.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::counter;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::clock::HouseClock;
+use crate::model::{Time, limits};
+use crate::trunk::gateways::{self, Heard, Pulse, Sign, Standing};
+use crate::trunk::registrar::{Answer, Ask, Change, Registrar};
+use crate::trunk::{Outbound, Registration, Trunk};
+
+/// All trunks.
+#[derive(Debug)]
+pub(super) struct Trunks {
+    clock: HouseClock,
+    of: BTreeMap<String, Arc<Tended>>,
+    /// Calls that come to one of these users come over a registration: our Contact's user, and the trunk.
+    contact_users: BTreeMap<String, String>,
+    /// Gateways that are to be asked sooner than planned.
+    hurried: Mutex<BTreeSet<(String, usize)>>,
+    pub(super) hurry: Notify,
+}
+
+/// One trunk, looked after.
+#[derive(Debug)]
+pub(super) struct Tended {
+    pub(super) id: String,
+    title: String,
+    pub(super) gateways: Vec<String>,
+    pub(super) registration: Option<Registration>,
+    /// User part of the Contact that we register: unguessable, and the same for the life of the process.
+    pub(super) contact_user: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    pulses: Vec<Pulse>,
+    registrar: Option<Registrar>,
+    /// The last answer to REGISTER, in words.
+    registered: Option<(Time, String)>,
+    calls: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+impl Trunks {
+    /// Every trunk of a configuration, as it is before anybody was asked. `chance` draws any number.
+    pub(super) fn new(clock: HouseClock, trunks: &BTreeMap<String, Trunk>, chance: impl Fn() -> u64) -> Trunks {
+        let now = clock.now();
+        let count = |trunk: &Trunk| trunk.outbound.as_ref().map_or(0, |outbound| outbound.gateways.len()) + 1;
+        let asked = trunks.values().map(count).sum::<usize>();
+        // All that there is to ask is spread so that no more than this many go out in a second.
+        let spread = Duration::from_secs(1) * u32::try_from(asked).unwrap_or(u32::MAX) / limits::UPKEEP_STARTS_PER_SECOND;
+        let tended = trunks.values().map(|trunk| Tended::new(now, trunk, spread, &chance));
+        let of: BTreeMap<String, Arc<Tended>> = tended.map(|it| (it.id.clone(), Arc::new(it))).collect();
+        let registered = of.values().filter(|tended| tended.registration.is_some());
+        let contact_users = registered.map(|tended| (tended.contact_user.clone(), tended.id.clone())).collect();
+        Trunks { clock, of, contact_users, hurried: Mutex::default(), hurry: Notify::new() }
+    }
+
+    pub(super) fn clock(&self) -> HouseClock {
+        self.clock
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Tended>> {
+        self.of.values()
+    }
+
+    /// The trunk that a call belongs to because it came to the Contact that we registered there.
+    pub(super) fn by_contact(&self, user: &str) -> Option<&str> {
+        self.contact_users.get(user).map(String::as_str)
+    }
+
+    /// The order in which a call tries the gateways of a trunk, as places in its configuration.
+    pub(super) fn order(&self, trunk: &str, outbound: &Outbound) -> Vec<usize> {
+        let count = outbound.gateways.len();
+        match self.of.get(trunk) {
+            Some(tended) if tended.gateways.len() == count => gateways::order(&tended.state().pulses, self.clock.now()),
+            _ => (0..count).collect(),
+        }
+    }
+
+    /// Routes for calls over a trunk that a registrar gave (RFC 3608); empty when there are none.
+    pub(super) fn service_route(&self, trunk: &str) -> Vec<String> {
+        let Some(tended) = self.of.get(trunk) else { return Vec::new() };
+        let state = tended.state();
+        state.registrar.as_ref().map(|registrar| registrar.service_route(self.clock.now()).to_vec()).unwrap_or_default()
+    }
+
+    /// What became of a call on a gateway.
+    pub(super) fn called(&self, trunk: &str, gateway: &str, sign: Sign) {
+        let Some(tended) = self.of.get(trunk) else { return };
+        let Some(at) = tended.gateways.iter().position(|known| known == gateway) else { return };
+        let change = tended.state().pulses.get_mut(at).and_then(|pulse| pulse.called(self.clock.now(), sign));
+        tended.tell(at, change, "a call");
+        if sign != Sign::Alive {
+            self.hurried.lock().unwrap_or_else(PoisonError::into_inner).insert((tended.id.clone(), at));
+            self.hurry.notify_one();
+        }
+    }
+
+    /// Gateways whose next question has been moved forward since this was last asked.
+    pub(super) fn take_hurried(&self) -> BTreeSet<(String, usize)> {
+        std::mem::take(&mut *self.hurried.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A call by a trunk has come to its end, or to nothing.
+    pub(super) fn count(&self, trunk: &str, direction: &'static str, cause: &'static str) {
+        let Some(tended) = self.of.get(trunk) else { return };
+        *tended.state().calls.entry((direction, cause)).or_default() += 1;
+        let labels = [("trunk", tended.id.clone()), ("direction", direction.into()), ("cause", cause.into())];
+        counter!("ringback_trunk_calls_total", &labels).increment(1);
+    }
+
+    /// Everything, for whoever looks.
+    pub(super) fn snapshot(&self) -> Vec<TrunkState> {
+        let now = self.clock.now();
+        self.of.values().map(|tended| tended.snapshot(now, &self.clock)).collect()
+    }
+}
+
+impl Tended {
+    fn new(now: Time, trunk: &Trunk, spread: Duration, chance: &impl Fn() -> u64) -> Tended {
+        let outbound = trunk.outbound.as_ref();
+        let gateways = outbound.map(|outbound| outbound.gateways.clone()).unwrap_or_default();
+        let probe = outbound.and_then(|outbound| outbound.probe);
+        let within = probe.map_or(spread, |every| every.min(spread));
+        let pulses = gateways.iter().map(|_| Pulse::new(now, probe, within, chance())).collect();
+        let registrar = trunk.registration.as_ref().map(|registration| {
+            Registrar::new(now, registration.registrars.len(), registration.expires, spread, chance())
+        });
+        Tended {
+            id: trunk.id.clone(),
+            title: trunk.title.clone(),
+            gateways,
+            registration: trunk.registration.clone(),
+            contact_user: format!("{:016x}{:016x}", chance(), chance()),
+            state: Mutex::new(State { pulses, registrar, registered: None, calls: BTreeMap::new() }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a gateway is to be asked.
+    pub(super) fn due(&self, gateway: usize) -> Option<Time> {
+        self.state().pulses.get(gateway).and_then(Pulse::due)
+    }
+
+    pub(super) fn ask(&self, gateway: usize) {
+        if let Some(pulse) = self.state().pulses.get_mut(gateway) {
+            pulse.asked();
+        }
+    }
+
+    pub(super) fn heard(&self, gateway: usize, heard: Heard, chance: u64) {
+        let words = heard.words.clone();
+        let change = self.state().pulses.get_mut(gateway).and_then(|pulse| pulse.heard(heard, chance));
+        self.tell(gateway, change, &words);
+    }
+
+    /// When a REGISTER is to be sent.
+    pub(super) fn register_due(&self) -> Option<Time> {
+        self.state().registrar.as_ref().and_then(Registrar::due)
+    }
+
+    pub(super) fn register(&self) -> Option<Ask> {
+        self.state().registrar.as_mut().map(Registrar::ask)
+    }
+
+    pub(super) fn leave(&self, now: Time) -> Option<Ask> {
+        self.state().registrar.as_mut().and_then(|registrar| registrar.leave(now))
+    }
+
+    pub(super) fn registered(&self, now: Time, answer: Answer, words: String, chance: u64) {
+        let mut state = self.state();
+        let is_bound = matches!(answer, Answer::Granted { .. });
+        let Some(registrar) = &mut state.registrar else { return };
+        let change = registrar.answered(now, answer, chance);
+        let in_s = registrar.due().map_or(0, |due| (due - now).as_secs());
+        let was_bound = registrar.bound_until(now).is_some();
+        let is_news = state.registered.as_ref().is_none_or(|(_, last)| *last != words);
+        state.registered = Some((now, words.clone()));
+        drop(state);
+        let trunk = &self.id;
+        match change {
+            Some(Change::Registered) => info!(trunk, answer = words, "registered"),
+            Some(Change::Lost) => warn!(trunk, answer = words, "the registration is lost; nobody can call us over it"),
+            // The same trouble again and again is told once.
+            None if !is_bound && is_news => warn!(trunk, answer = words, was_bound, in_s, "not registered; trying again"),
+            None => {}
+        }
+    }
+
+    fn tell(&self, gateway: usize, change: Option<(Standing, Standing)>, words: &str) {
+        let (trunk, gateway) = (&self.id, self.gateways.get(gateway).map_or("", String::as_str));
+        match change {
+            Some((Standing::Unknown, Standing::Up)) => info!(trunk, gateway, "gateway is up"),
+            Some((Standing::Down, _)) => info!(trunk, gateway, answer = words, "gateway is up again"),
+            Some((_, Standing::Down)) => warn!(trunk, gateway, answer = words, "gateway is down; calls try the others first"),
+            // Suspicion comes and goes.
+            Some(_) | None => {}
+        }
+    }
+
+    fn snapshot(&self, now: Time, clock: &HouseClock) -> TrunkState {
+        let state = self.state();
+        let gateways: Vec<GatewayState> = self
+            .gateways
+            .iter()
+            .zip(&state.pulses)
+            .map(|(uri, pulse)| GatewayState {
+                uri: uri.clone(),
+                state: pulse.standing().label(),
+                since_unix_ms: clock.unix_ms(pulse.since()),
+                last: pulse.last().map(|heard| LastAnswer {
+                    at_unix_ms: clock.unix_ms(heard.at),
+                    answer: heard.words.clone(),
+                    round_trip_ms: heard.round_trip.map(|time| time.as_secs_f64() * 1e3),
+                }),
+            })
+            .collect();
+        let registration = self.registration.as_ref().zip(state.registrar.as_ref()).map(|(registration, registrar)| {
+            let until = registrar.bound_until(now);
+            RegistrationState {
+                aor: registration.aor.clone(),
+                registrar: registration.registrars.get(registrar.registrar()).cloned().unwrap_or_default(),
+                registered: until.is_some(),
+                since_unix_ms: clock.unix_ms(registrar.since()),
+                expires_unix_ms: until.map(|until| clock.unix_ms(until)),
+                next_unix_ms: registrar.due().map(|due| clock.unix_ms(due)),
+                failures: registrar.failures(),
+                last: state.registered.as_ref().map(|(at, words)| LastAnswer {
+                    at_unix_ms: clock.unix_ms(*at),
+                    answer: words.clone(),
+                    round_trip_ms: None,
+                }),
+            }
+        });
+        let has_way = gateways.is_empty() || gateways.iter().any(|gateway| gateway.state != Standing::Down.label());
+        let is_bound = registration.as_ref().is_none_or(|registration| registration.registered);
+        let calls = state.calls.iter();
+        TrunkState {
+            id: self.id.clone(),
+            title: self.title.clone(),
+            up: has_way && is_bound,
+            gateways,
+            registration,
+            calls: calls.map(|((direction, cause), count)| Calls { direction, cause, count: *count }).collect(),
+        }
+    }
+}
+
+/// One trunk as it is seen from outside.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrunkState {
+    #[allow(missing_docs)]
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// At least one gateway is not down, and we are registered where we should be.
+    pub up: bool,
+    /// In the order of the configuration.
+    pub gateways: Vec<GatewayState>,
+    #[allow(missing_docs)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationState>,
+    /// Calls that ended, or came to nothing, since the gateway started.
+    pub calls: Vec<Calls>,
+}
+
+/// One gateway.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GatewayState {
+    #[allow(missing_docs)]
+    pub uri: String,
+    /// `up`, `down`, `suspect` or `unknown`.
+    pub state: &'static str,
+    /// Since when.
+    pub since_unix_ms: i64,
+    /// The last answer to OPTIONS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastAnswer>,
+}
+
+/// A registration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RegistrationState {
+    /// The address of record.
+    pub aor: String,
+    /// The registrar that has us, or that is asked next.
+    pub registrar: String,
+    /// Calls can reach us over it.
+    pub registered: bool,
+    /// Since when it is so.
+    pub since_unix_ms: i64,
+    /// When the binding ends if it is not renewed.
+    pub expires_unix_ms: Option<i64>,
+    /// When it is renewed, or tried again; `None` while an answer is waited for.
+    pub next_unix_ms: Option<i64>,
+    /// Rounds in a row in which every registrar failed.
+    pub failures: u32,
+    /// The last answer to REGISTER.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastAnswer>,
+}
+
+/// What came last.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LastAnswer {
+    /// When.
+    pub at_unix_ms: i64,
+    /// The status line, or why there was none.
+    pub answer: String,
+    /// From question to answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<f64>,
+}
+
+/// Calls with the same end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Calls {
+    /// `inbound` or `outbound`.
+    pub direction: &'static str,
+    /// Why they ended.
+    pub cause: &'static str,
+    #[allow(missing_docs)]
+    pub count: u64,
+}
