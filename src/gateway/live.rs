@@ -122,6 +122,7 @@ impl LiveCall {
                 }
             }
             Post::Answered { leg, sdp } => {
+                self.arms.answered(leg);
                 let event = match self.arms.agree(leg, &sdp) {
                     Ok(()) => Event::LegAnswered { leg },
                     Err(cause) => {

@@ -22,7 +22,10 @@ mod registry;
 mod start;
 mod switchboard;
 mod translate;
+mod trunks;
+mod upkeep;
 
 pub use clock::unix_ms;
 pub use house::Watched;
 pub use start::{Gateway, Options, StartError};
+pub use trunks::{Calls, GatewayState, LastAnswer, RegistrationState, TrunkState};

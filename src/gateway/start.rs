@@ -12,12 +12,13 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::clips::Clips;
-use super::clock::unix_ms;
+use super::clock::{HouseClock, unix_ms};
 use super::house::{House, Watched};
 use super::journals::Journals;
 use super::registry::Registry;
 use super::switchboard::{Ask, Switchboard};
-use super::{admin, ears, finish};
+use super::trunks::{TrunkState, Trunks};
+use super::{admin, ears, finish, upkeep};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
@@ -34,6 +35,7 @@ pub struct Gateway {
     house: Arc<House>,
     asks: mpsc::Sender<Ask>,
     admin: Option<SocketAddr>,
+    leave: oneshot::Sender<oneshot::Sender<()>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -93,6 +95,7 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
+            trunks: Trunks::new(HouseClock::start(), &config.trunks, upkeep::chance),
             config,
             sip,
             workers,
@@ -119,9 +122,11 @@ impl Gateway {
         };
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
+        let (leave, told) = oneshot::channel();
+        tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config.revision, "taking calls");
-        Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })
+        Ok(Gateway { house, asks, admin, leave, tasks: Mutex::new(tasks) })
     }
 
     /// Where SIP is spoken.
@@ -137,6 +142,11 @@ impl Gateway {
     /// What SIP has seen so far.
     pub fn sip_counters(&self) -> SipCounters {
         self.house.sip.counters()
+    }
+
+    /// Which gateways live, where we are registered, and how calls went, trunk by trunk.
+    pub fn trunks(&self) -> Vec<TrunkState> {
+        self.house.trunks.snapshot()
     }
 
     /// Calls that are up.
@@ -171,6 +181,11 @@ impl Gateway {
         self.drain(Duration::ZERO).await;
         self.house.webhooks.stop(STOPPING_MAX).await;
         self.house.workflows.stop(STOPPING_MAX).await;
+        let (done, left) = oneshot::channel();
+        if self.leave.send(done).is_ok() {
+            // It has a time limit of its own.
+            let _ = left.await;
+        }
         self.house.sip.shutdown().await;
         self.tasks.lock().await.shutdown().await;
         self.house.journals.stop().await;

@@ -58,7 +58,8 @@ impl Trunks {
         let count = |trunk: &Trunk| trunk.outbound.as_ref().map_or(0, |outbound| outbound.gateways.len()) + 1;
         let asked = trunks.values().map(count).sum::<usize>();
         // All that there is to ask is spread so that no more than this many go out in a second.
-        let spread = Duration::from_secs(1) * u32::try_from(asked).unwrap_or(u32::MAX) / limits::UPKEEP_STARTS_PER_SECOND;
+        let spread =
+            Duration::from_secs(1) * u32::try_from(asked).unwrap_or(u32::MAX) / limits::UPKEEP_STARTS_PER_SECOND;
         let tended = trunks.values().map(|trunk| Tended::new(now, trunk, spread, &chance));
         let of: BTreeMap<String, Arc<Tended>> = tended.map(|it| (it.id.clone(), Arc::new(it))).collect();
         let registered = of.values().filter(|tended| tended.registration.is_some());
@@ -196,7 +197,9 @@ impl Tended {
             Some(Change::Registered) => info!(trunk, answer = words, "registered"),
             Some(Change::Lost) => warn!(trunk, answer = words, "the registration is lost; nobody can call us over it"),
             // The same trouble again and again is told once.
-            None if !is_bound && is_news => warn!(trunk, answer = words, was_bound, in_s, "not registered; trying again"),
+            None if !is_bound && is_news => {
+                warn!(trunk, answer = words, was_bound, in_s, "not registered; trying again")
+            }
             None => {}
         }
     }
@@ -206,7 +209,9 @@ impl Tended {
         match change {
             Some((Standing::Unknown, Standing::Up)) => info!(trunk, gateway, "gateway is up"),
             Some((Standing::Down, _)) => info!(trunk, gateway, answer = words, "gateway is up again"),
-            Some((_, Standing::Down)) => warn!(trunk, gateway, answer = words, "gateway is down; calls try the others first"),
+            Some((_, Standing::Down)) => {
+                warn!(trunk, gateway, answer = words, "gateway is down; calls try the others first")
+            }
             // Suspicion comes and goes.
             Some(_) | None => {}
         }

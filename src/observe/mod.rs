@@ -62,6 +62,13 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
         Counter,
         "requests that a trunk asked a proof for which we cannot give, by trunk and why",
     ),
+    ("ringback_trunk_gateway_up", Gauge, "whether a gateway is not known to be down"),
+    ("ringback_trunk_round_trip_ms", Gauge, "last OPTIONS to a gateway, from question to answer"),
+    (
+        "ringback_trunk_up",
+        Gauge,
+        "whether a trunk has a gateway that is not down, and is registered where it should be",
+    ),
     ("ringback_webhook_attempt_seconds", Histogram, "one attempt to deliver an event"),
     ("ringback_webhook_attempts_total", Counter, "attempts to deliver an event, by result"),
     ("ringback_webhook_deliveries_total", Counter, "deliveries that ended: delivered, dead, closed"),

@@ -5,6 +5,7 @@
 
 pub mod gateways;
 mod network;
+pub mod numbers;
 pub mod registrar;
 
 use std::time::Duration;

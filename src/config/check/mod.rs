@@ -5,6 +5,7 @@
 
 mod agents;
 mod gateway;
+mod reach;
 mod routes;
 mod steps;
 mod trunks;
