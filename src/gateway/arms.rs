@@ -22,6 +22,7 @@ use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
+use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
 use crate::sdp::{self, Agreed, Local};
@@ -32,6 +33,8 @@ use crate::store::CallOpen;
 pub(super) struct Arms {
     pub(super) id: CallId,
     pub(super) house: Arc<House>,
+    /// The configuration that the call began with; its trunks and plan stay as they were.
+    pub(super) config: Arc<Config>,
     pub(super) door: Arc<Door>,
     pub(super) plan: Arc<Plan>,
     pub(super) open: CallOpen,
@@ -73,6 +76,7 @@ pub(super) struct CallerLeg {
 impl Arms {
     pub(super) fn new(
         house: Arc<House>,
+        config: Arc<Config>,
         door: Arc<Door>,
         plan: Arc<Plan>,
         open: CallOpen,
@@ -83,6 +87,7 @@ impl Arms {
         Arms {
             id: open.id,
             house,
+            config,
             door,
             plan,
             open,
@@ -238,7 +243,7 @@ impl Arms {
     }
 
     async fn dial_address(&mut self, leg: LegId, address: &Pii<Address>) {
-        let trunk = self.open.trunk.as_ref().and_then(|trunk| self.house.config.trunks.get(trunk));
+        let trunk = self.open.trunk.as_ref().and_then(|trunk| self.config.trunks.get(trunk));
         let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(Event::LegFailed { leg, cause }),
@@ -333,7 +338,7 @@ impl Arms {
     }
 
     fn record(&mut self, leg: LegId) {
-        let path = self.house.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
+        let path = self.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
         match self.media.record(path.clone(), leg) {
             Ok(()) => self.recording = Some(path),
             Err(error) => warn!(call = %self.id, %error, "the call is not recorded"),
@@ -401,7 +406,7 @@ impl Arms {
 
 /// Our side of a leg's description.
 pub(super) fn local(house: &House, port: u16, session_id: u64) -> Local {
-    let address = house.config.gateway.media.address;
+    let address = house.config().gateway.media.address;
     Local { address, port, codecs: vec![Codec::Pcmu, Codec::Pcma], session_id, version: session_id }
 }
 

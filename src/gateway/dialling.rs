@@ -76,7 +76,7 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
         return None;
     };
     let Credentials { username, realm, .. } = credentials.clone();
-    Some(Login { username, password: password.clone(), realm })
+    Some(Login { username, password, realm })
 }
 
 /// A leg that is being dialled. When it is let go before its fate was told, it was canceled.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -95,8 +95,8 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
-            trunks: Trunks::new(HouseClock::start(), &config.trunks, upkeep::chance),
-            config,
+            trunks: Trunks::new(HouseClock::start(), &config.trunks),
+            configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
             http,
@@ -113,7 +113,7 @@ impl Gateway {
             warn!(orphans, "calls of a process that died have been ended");
         }
         let mut tasks = JoinSet::new();
-        let admin = match house.config.gateway.admin {
+        let admin = match house.config().gateway.admin {
             Some(address) => {
                 let bound = admin::serve(Arc::clone(&house), address, &mut tasks).await;
                 Some(bound.map_err(|error| StartError::new("admin listener", address, error))?)
@@ -125,7 +125,7 @@ impl Gateway {
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
-        info!(revision = house.config.revision, "taking calls");
+        info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, leave, tasks: Mutex::new(tasks) })
     }
 

@@ -4,7 +4,7 @@
 //! shows it. Nothing here waits, and no lock is held for longer than a look.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use metrics::counter;
@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::clock::HouseClock;
+use super::upkeep;
+use crate::guard::Contacts;
 use crate::model::{Time, limits};
 use crate::trunk::gateways::{self, Heard, Pulse, Sign, Standing};
 use crate::trunk::registrar::{Answer, Ask, Change, Registrar};
@@ -22,9 +24,9 @@ use crate::trunk::{Outbound, Registration, Trunk};
 #[derive(Debug)]
 pub(super) struct Trunks {
     clock: HouseClock,
-    of: BTreeMap<String, Arc<Tended>>,
-    /// Calls that come to one of these users come over a registration: our Contact's user, and the trunk.
-    contact_users: BTreeMap<String, String>,
+    of: RwLock<BTreeMap<String, Arc<Tended>>>,
+    /// Calls that come to one of these users come over a registration. Shared with whoever judges calls.
+    contacts: Contacts,
     /// Gateways that are to be asked sooner than planned.
     hurried: Mutex<BTreeSet<(String, usize)>>,
     pub(super) hurry: Notify,
@@ -36,6 +38,7 @@ pub(super) struct Tended {
     pub(super) id: String,
     title: String,
     pub(super) gateways: Vec<String>,
+    probe: Option<Duration>,
     pub(super) registration: Option<Registration>,
     /// User part of the Contact that we register: unguessable, and the same for the life of the process.
     pub(super) contact_user: String,
@@ -52,38 +55,66 @@ struct State {
 }
 
 impl Trunks {
-    /// Every trunk of a configuration, as it is before anybody was asked. `chance` draws any number.
-    pub(super) fn new(clock: HouseClock, trunks: &BTreeMap<String, Trunk>, chance: impl Fn() -> u64) -> Trunks {
-        let now = clock.now();
+    /// Every trunk of a configuration, as it is before anybody was asked.
+    pub(super) fn new(clock: HouseClock, trunks: &BTreeMap<String, Trunk>) -> Trunks {
+        let (of, contacts, hurried) = (RwLock::default(), Contacts::default(), Mutex::default());
+        let all = Trunks { clock, of, contacts, hurried, hurry: Notify::new() };
+        all.follow(trunks);
+        all
+    }
+
+    /// Takes another configuration over. What is known of trunks that are reached as before stays.
+    pub(super) fn follow(&self, trunks: &BTreeMap<String, Trunk>) {
+        let now = self.clock.now();
         let count = |trunk: &Trunk| trunk.outbound.as_ref().map_or(0, |outbound| outbound.gateways.len()) + 1;
-        let asked = trunks.values().map(count).sum::<usize>();
+        let asked = u32::try_from(trunks.values().map(count).sum::<usize>()).unwrap_or(u32::MAX);
         // All that there is to ask is spread so that no more than this many go out in a second.
-        let spread =
-            Duration::from_secs(1) * u32::try_from(asked).unwrap_or(u32::MAX) / limits::UPKEEP_STARTS_PER_SECOND;
-        let tended = trunks.values().map(|trunk| Tended::new(now, trunk, spread, &chance));
-        let of: BTreeMap<String, Arc<Tended>> = tended.map(|it| (it.id.clone(), Arc::new(it))).collect();
-        let registered = of.values().filter(|tended| tended.registration.is_some());
-        let contact_users = registered.map(|tended| (tended.contact_user.clone(), tended.id.clone())).collect();
-        Trunks { clock, of, contact_users, hurried: Mutex::default(), hurry: Notify::new() }
+        let spread = Duration::from_secs(1).saturating_mul(asked) / limits::UPKEEP_STARTS_PER_SECOND;
+        let mut of = self.of.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *of);
+        for (id, trunk) in trunks {
+            let tended = match before.remove(id) {
+                Some(known) if known.is_reached_as(trunk) => known,
+                known => {
+                    let tended = Tended::new(now, trunk, spread, &upkeep::chance);
+                    if let Some(known) = known {
+                        tended.state().calls = std::mem::take(&mut known.state().calls);
+                        self.contacts.remove(&known.contact_user);
+                    }
+                    if tended.registration.is_some() {
+                        self.contacts.add(&tended.contact_user, id);
+                    }
+                    Arc::new(tended)
+                }
+            };
+            of.insert(id.clone(), tended);
+        }
+        for gone in before.values() {
+            self.contacts.remove(&gone.contact_user);
+        }
     }
 
     pub(super) fn clock(&self) -> HouseClock {
         self.clock
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Tended>> {
-        self.of.values()
+    /// The contacts that we register, for whoever judges calls.
+    pub(super) fn contacts(&self) -> Contacts {
+        self.contacts.clone()
     }
 
-    /// The trunk that a call belongs to because it came to the Contact that we registered there.
-    pub(super) fn by_contact(&self, user: &str) -> Option<&str> {
-        self.contact_users.get(user).map(String::as_str)
+    pub(super) fn all(&self) -> Vec<Arc<Tended>> {
+        self.of.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn get(&self, trunk: &str) -> Option<Arc<Tended>> {
+        self.of.read().unwrap_or_else(PoisonError::into_inner).get(trunk).cloned()
     }
 
     /// The order in which a call tries the gateways of a trunk, as places in its configuration.
     pub(super) fn order(&self, trunk: &str, outbound: &Outbound) -> Vec<usize> {
         let count = outbound.gateways.len();
-        match self.of.get(trunk) {
+        match self.get(trunk) {
             Some(tended) if tended.gateways.len() == count => gateways::order(&tended.state().pulses, self.clock.now()),
             _ => (0..count).collect(),
         }
@@ -91,14 +122,14 @@ impl Trunks {
 
     /// Routes for calls over a trunk that a registrar gave (RFC 3608); empty when there are none.
     pub(super) fn service_route(&self, trunk: &str) -> Vec<String> {
-        let Some(tended) = self.of.get(trunk) else { return Vec::new() };
+        let Some(tended) = self.get(trunk) else { return Vec::new() };
         let state = tended.state();
         state.registrar.as_ref().map(|registrar| registrar.service_route(self.clock.now()).to_vec()).unwrap_or_default()
     }
 
     /// What became of a call on a gateway.
     pub(super) fn called(&self, trunk: &str, gateway: &str, sign: Sign) {
-        let Some(tended) = self.of.get(trunk) else { return };
+        let Some(tended) = self.get(trunk) else { return };
         let Some(at) = tended.gateways.iter().position(|known| known == gateway) else { return };
         let change = tended.state().pulses.get_mut(at).and_then(|pulse| pulse.called(self.clock.now(), sign));
         tended.tell(at, change, "a call");
@@ -115,7 +146,7 @@ impl Trunks {
 
     /// A call by a trunk has come to its end, or to nothing.
     pub(super) fn count(&self, trunk: &str, direction: &'static str, cause: &'static str) {
-        let Some(tended) = self.of.get(trunk) else { return };
+        let Some(tended) = self.get(trunk) else { return };
         *tended.state().calls.entry((direction, cause)).or_default() += 1;
         let labels = [("trunk", tended.id.clone()), ("direction", direction.into()), ("cause", cause.into())];
         counter!("ringback_trunk_calls_total", &labels).increment(1);
@@ -124,7 +155,7 @@ impl Trunks {
     /// Everything, for whoever looks.
     pub(super) fn snapshot(&self) -> Vec<TrunkState> {
         let now = self.clock.now();
-        self.of.values().map(|tended| tended.snapshot(now, &self.clock)).collect()
+        self.all().iter().map(|tended| tended.snapshot(now, &self.clock)).collect()
     }
 }
 
@@ -142,10 +173,21 @@ impl Tended {
             id: trunk.id.clone(),
             title: trunk.title.clone(),
             gateways,
+            probe,
             registration: trunk.registration.clone(),
             contact_user: format!("{:016x}{:016x}", chance(), chance()),
             state: Mutex::new(State { pulses, registrar, registered: None, calls: BTreeMap::new() }),
         }
+    }
+
+    /// Whether a trunk of a new configuration is reached like this one.
+    fn is_reached_as(&self, trunk: &Trunk) -> bool {
+        let outbound = trunk.outbound.as_ref();
+        let gateways = outbound.map(|outbound| outbound.gateways.as_slice()).unwrap_or_default();
+        self.title == trunk.title
+            && self.gateways == gateways
+            && self.probe == outbound.and_then(|outbound| outbound.probe)
+            && self.registration == trunk.registration
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -26,8 +26,8 @@ pub(super) type Leave = oneshot::Receiver<oneshot::Sender<()>>;
 
 /// Looks after the trunks until it is told to leave.
 pub(super) async fn keep_up(house: Arc<House>, mut leave: Leave) {
-    let mut keeper = Keeper::new(house);
-    let house = Arc::clone(&keeper.house);
+    let mut configs = house.configs.subscribe();
+    let mut keeper = Keeper::new(Arc::clone(&house));
     loop {
         let next = keeper.queue.first().map(|(at, _)| *at).filter(|_| keeper.asking.len() < limits::UPKEEP_AT_ONCE);
         tokio::select! {
@@ -38,6 +38,7 @@ pub(super) async fn keep_up(house: Arc<House>, mut leave: Leave) {
                 }
             }
             () = house.trunks.hurry.notified() => keeper.hurry(),
+            Ok(()) = configs.changed() => keeper.follow(),
             told = &mut leave => {
                 let Ok(done) = told else { return };
                 // Whoever waits for a registrar that is gone waits in vain.
@@ -61,8 +62,7 @@ async fn until(house: &House, at: Option<Time>) {
 struct Keeper {
     house: Arc<House>,
     items: Vec<Item>,
-    /// By trunk and gateway.
-    places: BTreeMap<(String, usize), usize>,
+    places: BTreeMap<(String, What), usize>,
     queue: BTreeSet<(Time, usize)>,
     /// When each item stands in the queue.
     queued: Vec<Option<Time>>,
@@ -76,14 +76,15 @@ struct Item {
     conversation: Option<Conversation>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Gateway(usize),
     Registration,
 }
 
 struct Done {
-    item: usize,
+    trunk: Arc<Tended>,
+    what: What,
     conversation: Conversation,
     asked: Time,
     is_farewell: bool,
@@ -92,30 +93,63 @@ struct Done {
 
 impl Keeper {
     fn new(house: Arc<House>) -> Keeper {
-        let mut items = Vec::new();
-        for trunk in house.trunks.all() {
-            for gateway in 0..trunk.gateways.len() {
-                let (trunk, what) = (Arc::clone(trunk), What::Gateway(gateway));
-                items.push(Item { trunk, what, conversation: Some(Conversation::new(None)) });
-            }
-            if let Some(registration) = &trunk.registration {
-                let configured = house.config.trunks.get(&trunk.id).zip(registration.credentials.as_ref());
-                let login = configured.and_then(|(configured, credentials)| login(&house, configured, credentials));
-                let (trunk, what) = (Arc::clone(trunk), What::Registration);
-                items.push(Item { trunk, what, conversation: Some(Conversation::new(login)) });
-            }
-        }
-        let place = |(at, item): (usize, &Item)| match item.what {
-            What::Gateway(gateway) => Some(((item.trunk.id.clone(), gateway), at)),
-            What::Registration => None,
+        let mut keeper = Keeper {
+            house,
+            items: Vec::new(),
+            places: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            queued: Vec::new(),
+            asking: JoinSet::new(),
         };
-        let places = items.iter().enumerate().filter_map(place).collect();
-        let queued = vec![None; items.len()];
-        let mut keeper = Keeper { house, items, places, queue: BTreeSet::new(), queued, asking: JoinSet::new() };
-        for item in 0..keeper.items.len() {
-            keeper.enqueue(item);
-        }
+        keeper.take_stock();
         keeper
+    }
+
+    /// The configuration has changed: bindings that nobody wants any more are taken away, and what is new is looked after.
+    fn follow(&mut self) {
+        let config = self.house.config();
+        self.house.trunks.follow(&config.trunks);
+        let now = self.house.trunks.clock().now();
+        let before = std::mem::take(&mut self.items);
+        self.take_stock();
+        for mut old in before {
+            let place = self.places.get(&(old.trunk.id.clone(), old.what));
+            match place.and_then(|at| self.items.get_mut(*at)).filter(|item| Arc::ptr_eq(&item.trunk, &old.trunk)) {
+                // As before; while a question is out, its answer brings the conversation back.
+                Some(item) => item.conversation = old.conversation,
+                None => {
+                    let conversation = old.conversation.take().filter(|_| old.what == What::Registration);
+                    if let Some((conversation, ask)) = conversation.zip(old.trunk.leave(now)) {
+                        self.send(&old.trunk, conversation, now, register(&old.trunk, ask), old.what, true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_stock(&mut self) {
+        (self.items, self.places) = (Vec::new(), BTreeMap::new());
+        let config = self.house.config();
+        for trunk in self.house.trunks.all() {
+            let configured = config.trunks.get(&trunk.id);
+            let registration = trunk.registration.is_some().then_some(What::Registration);
+            for what in (0..trunk.gateways.len()).map(What::Gateway).chain(registration) {
+                let credentials =
+                    configured.and_then(|configured| configured.registration.as_ref()?.credentials.as_ref());
+                let login = match what {
+                    What::Gateway(_) => None,
+                    What::Registration => configured.zip(credentials).and_then(|(of, it)| login(&self.house, of, it)),
+                };
+                self.places.insert((trunk.id.clone(), what), self.items.len());
+                let conversation = Some(Conversation::new(login));
+                self.items.push(Item { trunk: Arc::clone(&trunk), what, conversation });
+            }
+        }
+        self.queue.clear();
+        self.queued = vec![None; self.items.len()];
+        for item in 0..self.items.len() {
+            self.enqueue(item);
+        }
     }
 
     fn enqueue(&mut self, at: usize) {
@@ -131,8 +165,8 @@ impl Keeper {
     }
 
     fn hurry(&mut self) {
-        for key in self.house.trunks.take_hurried() {
-            if let Some(item) = self.places.get(&key).copied() {
+        for (trunk, gateway) in self.house.trunks.take_hurried() {
+            if let Some(item) = self.places.get(&(trunk, What::Gateway(gateway))).copied() {
                 self.enqueue(item);
             }
         }
@@ -148,47 +182,46 @@ impl Keeper {
             self.queue.pop_first();
             self.queued[at] = None;
             let Some(item) = self.items.get_mut(at) else { continue };
-            match item.what {
+            // A question that is out comes first; its answer says when the next is due.
+            let Some(conversation) = item.conversation.take() else { continue };
+            let (trunk, what) = (Arc::clone(&item.trunk), item.what);
+            let question = match what {
                 What::Gateway(gateway) => {
-                    item.trunk.ask(gateway);
-                    let uri = item.trunk.gateways.get(gateway).cloned().unwrap_or_default();
-                    let question = Question { asked: Asked::Options, uri, timeout: limits::PROBE_ANSWER_MAX };
-                    self.send(at, now, question, false);
+                    trunk.ask(gateway);
+                    let uri = trunk.gateways.get(gateway).cloned().unwrap_or_default();
+                    Question { asked: Asked::Options, uri, timeout: limits::PROBE_ANSWER_MAX }
                 }
                 What::Registration => {
-                    if let Some(ask) = item.trunk.register() {
-                        self.register(at, now, ask);
-                    }
+                    let Some(ask) = trunk.register() else { continue };
+                    register(&trunk, ask)
                 }
-            }
+            };
+            self.send(&trunk, conversation, now, question, what, false);
         }
     }
 
-    fn register(&mut self, at: usize, now: Time, ask: Ask) {
-        let Some(Item { trunk, .. }) = self.items.get(at) else { return };
-        let Some(registration) = &trunk.registration else { return };
-        let asked = Asked::Register {
-            aor: registration.aor.clone(),
-            contact_user: trunk.contact_user.clone(),
-            expires: ask.expires,
-        };
-        let uri = registration.registrars.get(ask.registrar).cloned().unwrap_or_default();
-        self.send(at, now, Question { asked, uri, timeout: limits::REGISTER_ANSWER_MAX }, ask.expires.is_zero());
-    }
-
-    fn send(&mut self, item: usize, asked: Time, question: Question, is_farewell: bool) {
-        let Some(mut conversation) = self.items.get_mut(item).and_then(|item| item.conversation.take()) else { return };
-        let house = Arc::clone(&self.house);
+    fn send(
+        &mut self,
+        trunk: &Arc<Tended>,
+        mut conversation: Conversation,
+        asked: Time,
+        question: Question,
+        what: What,
+        is_farewell: bool,
+    ) {
+        let (house, trunk) = (Arc::clone(&self.house), Arc::clone(trunk));
         self.asking.spawn(async move {
             let result = house.sip.ask(&question, &mut conversation).await;
-            Done { item, conversation, asked, is_farewell, result }
+            Done { trunk, what, conversation, asked, is_farewell, result }
         });
     }
 
     fn take(&mut self, done: Done) {
-        let Done { item: at, conversation, asked, is_farewell, result } = done;
+        let Done { trunk, what, conversation, asked, is_farewell, result } = done;
         let now = self.house.trunks.clock().now();
-        let Some(item) = self.items.get_mut(at) else { return };
+        let Some(at) = self.places.get(&(trunk.id.clone(), what)).copied() else { return };
+        // An answer to what an older configuration asked is of no interest.
+        let Some(item) = self.items.get_mut(at).filter(|item| Arc::ptr_eq(&item.trunk, &trunk)) else { return };
         item.conversation = Some(conversation);
         if is_farewell {
             return;
@@ -216,9 +249,9 @@ impl Keeper {
         }
         while let Some(done) = self.asking.join_next().await {
             let Ok(done) = done else { continue };
-            let (at, is_farewell) = (done.item, done.is_farewell);
+            let (key, is_farewell) = ((done.trunk.id.clone(), done.what), done.is_farewell);
             self.take(done);
-            if !is_farewell {
+            if let Some(at) = self.places.get(&key).copied().filter(|_| !is_farewell) {
                 self.say_goodbye(at);
             }
         }
@@ -226,14 +259,26 @@ impl Keeper {
 
     fn say_goodbye(&mut self, at: usize) {
         let now = self.house.trunks.clock().now();
-        let Some(item) = self.items.get(at).filter(|item| item.what == What::Registration) else { return };
-        if item.conversation.is_none() {
-            return;
-        }
-        if let Some(ask) = item.trunk.leave(now) {
-            self.register(at, now, ask);
+        let Some(item) = self.items.get_mut(at).filter(|item| item.what == What::Registration) else { return };
+        let Some(conversation) = item.conversation.take() else { return };
+        let trunk = Arc::clone(&item.trunk);
+        match trunk.leave(now) {
+            Some(ask) => self.send(&trunk, conversation, now, register(&trunk, ask), What::Registration, true),
+            None => item.conversation = Some(conversation),
         }
     }
+}
+
+/// The question to a registrar.
+fn register(trunk: &Tended, ask: Ask) -> Question {
+    let registration = trunk.registration.as_ref();
+    let asked = Asked::Register {
+        aor: registration.map(|registration| registration.aor.clone()).unwrap_or_default(),
+        contact_user: trunk.contact_user.clone(),
+        expires: ask.expires,
+    };
+    let uri = registration.and_then(|registration| registration.registrars.get(ask.registrar)).cloned();
+    Question { asked, uri: uri.unwrap_or_default(), timeout: limits::REGISTER_ANSWER_MAX }
 }
 
 /// Any number.

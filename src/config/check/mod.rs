@@ -5,6 +5,7 @@
 
 mod agents;
 mod gateway;
+mod protection;
 mod reach;
 mod routes;
 mod steps;
