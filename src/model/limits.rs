@@ -438,9 +438,6 @@ pub const REGISTER_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// A binding is never renewed sooner than this, however short a registrar makes it.
 pub const REGISTER_REFRESH_MIN: Duration = Duration::from_secs(5);
 
-/// Addresses of one name that are tried; carriers publish up to eight. Further ones are not looked at.
-pub const SIP_ADDRESSES_MAX: usize = 8;
-
 /// Questions to gateways and registrars that are out at once. More wait in their queue; at 5 s for one that keeps silent
 /// this is 200 in a second even when everybody is dead.
 pub const UPKEEP_AT_ONCE: usize = 1024;

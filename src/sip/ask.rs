@@ -3,19 +3,22 @@
 //! A question is a plain future: whoever drops it asks no more, and nothing else of the room knows of it. Requests that
 //! belong together (all registrations of one address) share a [`Conversation`].
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use sipx_sip::headers::{Address, Expires};
-use sipx_sip::transaction::TuEvent;
 use sipx_sip::{HeaderName, Headers, Method, Request, Response, Uri};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Sip;
 use super::digest::{Digest, Login};
-use super::event::{Failure, Transport};
+use super::event::{DialogId, Failure, Transport};
 use super::message::{self, Own};
-use super::net::{self, Hop, Net, Way};
+use super::net::{self, Hop, Way};
+use super::stack::{Report, Stack};
+use super::wire::Order;
 use crate::model::limits;
 use crate::trunk::gateways::Sign;
 use crate::trunk::registrar::Answer;
@@ -89,73 +92,100 @@ impl Sip {
     /// # Errors
     /// [`Failure::Timeout`] when no answer came in time, and why none could come.
     pub async fn ask(&self, question: &Question, conversation: &mut Conversation) -> Result<Reply, Failure> {
-        let asking = ask(self.net(), question, conversation);
+        let asking = self.ask_patiently(question, conversation);
         timeout(question.timeout, asking).await.unwrap_or(Err(Failure::Timeout))
     }
-}
 
-async fn ask(net: &Net, question: &Question, conversation: &mut Conversation) -> Result<Reply, Failure> {
-    let uri = Uri::parse(question.uri.clone().into_bytes().into()).map_err(|_| Failure::BadRequest)?;
-    let mut last = Failure::Unresolved;
-    for hop in hops(net, &uri).await? {
-        // One stack cannot be both ends of a transaction.
-        if net.is_self(hop) {
-            last = Failure::BadRequest;
-            continue;
-        }
+    async fn ask_patiently(&self, question: &Question, conversation: &mut Conversation) -> Result<Reply, Failure> {
+        let uri = Uri::parse(question.uri.clone().into_bytes().into()).map_err(|_| Failure::BadRequest)?;
+        let hops = match net::way(&uri, Transport::Udp) {
+            Way::Nowhere => return Err(Failure::BadRequest),
+            Way::Known(hop) => vec![hop],
+            named => self.inquire(|answer| Inquiry::Find(named, answer)).await?,
+        };
+        let first = hops.first().ok_or(Failure::Unresolved)?;
+        let endpoint = self.net().endpoint_for(first, None).ok_or(Failure::Transport)?;
+        let own = self.net().own(endpoint, first);
         conversation.digest.begin();
-        match converse(net, hop, &uri, question, conversation).await {
-            Ok(response) => return Ok(reply(&response, hop, &question.asked)),
-            // RFC 3263 §4.3: the next address, with a new branch.
-            Err(failure @ (Failure::Transport | Failure::Timeout)) => last = failure,
-            Err(failure) => return Err(failure),
+        loop {
+            conversation.cseq = conversation.cseq.saturating_add(1);
+            let mut request = write(&own, &uri, &question.asked, conversation).ok_or(Failure::BadRequest)?;
+            conversation.digest.authorize(&mut request);
+            let hops = hops.clone();
+            let (response, hop) =
+                self.inquire(|answer| Inquiry::Ask(Box::new(request), hops, endpoint, answer)).await??;
+            match response.status.code() {
+                401 | 407 if question.asked != Asked::Options => conversation.digest.challenged(&response)?,
+                // Whoever asks for a proof lives, and that is all that OPTIONS wants to know.
+                _ => return Ok(reply(&response, &hop, &question.asked)),
+            }
         }
     }
-    Err(last)
-}
 
-/// The addresses to try.
-async fn hops(net: &Net, uri: &Uri) -> Result<Vec<Hop>, Failure> {
-    let found: Vec<Hop> = match net::way(uri, Transport::Udp) {
-        Way::Known(hop) => vec![hop],
-        Way::Named { host, port, transport } => {
-            let found = tokio::net::lookup_host((host, port)).await.map_err(|_| Failure::Unresolved)?;
-            found.map(|addr| Hop { addr, transport }).take(limits::SIP_ADDRESSES_MAX).collect()
-        }
-        Way::Nowhere => return Err(Failure::BadRequest),
-    };
-    Ok(found.into_iter().filter(|hop| net.endpoint_for(*hop, None).is_some()).collect())
-}
-
-/// Asks at one address, and again as often as it wants a proof that we can give.
-async fn converse(
-    net: &Net,
-    hop: Hop,
-    uri: &Uri,
-    question: &Question,
-    conversation: &mut Conversation,
-) -> Result<Response, Failure> {
-    loop {
-        conversation.cseq = conversation.cseq.saturating_add(1);
-        let mut request = write(net, hop, uri, &question.asked, conversation).ok_or(Failure::BadRequest)?;
-        conversation.digest.authorize(&mut request);
-        let response = send(net, request, hop).await?;
-        match response.status.code() {
-            401 | 407 if question.asked != Asked::Options => conversation.digest.challenged(&response)?,
-            // Whoever asks for a proof lives, and that is all that OPTIONS wants to know.
-            _ => return Ok(response),
-        }
+    async fn inquire<A>(&self, inquiry: impl FnOnce(oneshot::Sender<A>) -> Inquiry) -> Result<A, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Inquire(inquiry(answer))).await;
+        // After shutdown there is nobody to ask.
+        answered.await.map_err(|_| Failure::Transport)
     }
 }
 
-fn write(net: &Net, hop: Hop, uri: &Uri, asked: &Asked, conversation: &Conversation) -> Option<Request> {
-    let own = net.own(net.endpoint_for(hop, None)?, hop);
+/// What came back, and from where.
+type Answered = Result<(Box<Response>, Hop), Failure>;
+
+/// What a question needs of the wire.
+#[derive(Debug)]
+pub(super) enum Inquiry {
+    /// Where a name leads.
+    Find(Way, oneshot::Sender<Vec<Hop>>),
+    /// A request to the first of these hops that speaks, from this endpoint.
+    Ask(Box<Request>, Vec<Hop>, usize, oneshot::Sender<Answered>),
+}
+
+/// Who waits for what on the wire. Bounded by the errands of the stack, each of which ends within 64·T1.
+#[derive(Debug, Default)]
+pub(super) struct Inquiries(HashMap<DialogId, Waiting>);
+
+#[derive(Debug)]
+enum Waiting {
+    Hops(oneshot::Sender<Vec<Hop>>),
+    Answer(oneshot::Sender<Answered>),
+}
+
+impl Inquiries {
+    pub(super) fn begin(&mut self, id: DialogId, inquiry: Inquiry, stack: &mut Stack) {
+        match inquiry {
+            Inquiry::Find(way, answer) => {
+                self.0.insert(id, Waiting::Hops(answer));
+                stack.look_up(id, way);
+            }
+            Inquiry::Ask(request, hops, endpoint, answer) => {
+                self.0.insert(id, Waiting::Answer(answer));
+                stack.inquire(id, *request, hops, endpoint);
+            }
+        }
+    }
+
+    /// Takes the reports that somebody here waits for, and gives the others back.
+    pub(super) fn take(&mut self, report: Report) -> Option<Report> {
+        let Some(waiting) = self.0.remove(&report.dialog()) else { return Some(report) };
+        // Whoever asked may have gone meanwhile.
+        match (waiting, report) {
+            (Waiting::Hops(answer), Report::Looked(_, hops)) => drop(answer.send(hops)),
+            (Waiting::Answer(answer), Report::Answered(_, answered)) => drop(answer.send(answered)),
+            (_, report) => return Some(report),
+        }
+        None
+    }
+}
+
+fn write(own: &Own, uri: &Uri, asked: &Asked, conversation: &Conversation) -> Option<Request> {
     let text = message::text(&uri.to_bytes());
     let Conversation { call_id, tag, cseq, .. } = conversation;
     let (method, word, from, to, contact) = match asked {
-        Asked::Options => (Method::Options, "OPTIONS", ours(&own), text, own.contact.clone()),
+        Asked::Options => (Method::Options, "OPTIONS", ours(own), text, own.contact.clone()),
         Asked::Register { aor, contact_user, .. } => {
-            (Method::Register, "REGISTER", aor.clone(), aor.clone(), contact_of(&own, contact_user)?)
+            (Method::Register, "REGISTER", aor.clone(), aor.clone(), contact_of(own, contact_user)?)
         }
     };
     let mut request = Request::new(method, uri.clone());
@@ -196,25 +226,7 @@ fn contact_uri(own: &Own) -> Option<&str> {
     own.contact.split_once('<')?.1.split_once('>').map(|(uri, _)| uri)
 }
 
-async fn send(net: &Net, request: Request, hop: Hop) -> Result<Response, Failure> {
-    for hop in net::hops(&request, hop) {
-        let Some((endpoint, request, target)) = net.address(&request, hop, None) else { continue };
-        let Some(endpoint) = net.endpoints.get(endpoint) else { continue };
-        let Ok(mut answers) = endpoint.handle.send(request, target).await else { continue };
-        while let Some(event) = answers.next().await {
-            match event {
-                TuEvent::Response(response) if response.status.is_final() => return Ok(*response),
-                TuEvent::Timeout => return Err(Failure::Timeout),
-                TuEvent::TransportError => break,
-                // Provisional answers change nothing.
-                _ => {}
-            }
-        }
-    }
-    Err(Failure::Transport)
-}
-
-fn reply(response: &Response, hop: Hop, asked: &Asked) -> Reply {
+fn reply(response: &Response, hop: &Hop, asked: &Asked) -> Reply {
     let headers = &response.headers;
     let seconds = |secs: u32| Duration::from_secs(secs.into());
     Reply {

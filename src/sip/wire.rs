@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::ask::{Inquiries, Inquiry};
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Letter, Out, Timer};
@@ -37,9 +38,11 @@ pub struct Sip {
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
+/// What is asked of the wire.
 #[derive(Debug)]
-enum Order {
+pub(super) enum Order {
     Do(DialogId, SipCommand),
+    Inquire(Inquiry),
     ShutDown,
 }
 
@@ -68,10 +71,16 @@ impl Sip {
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
             stack,
+            inquiries: Inquiries::default(),
             events,
         };
         tasks.spawn(wire.run(orders_in));
         Ok((Sip { net, gate, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+    }
+
+    pub(super) async fn order(&self, order: Order) {
+        // After shutdown there is nobody to take it.
+        let _ = self.orders.send(order).await;
     }
 
     pub(super) fn net(&self) -> &Net {
@@ -136,6 +145,8 @@ struct Wire {
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
     backlog: VecDeque<SipEvent>,
     stack: Stack,
+    /// Questions outside of dialogs.
+    inquiries: Inquiries,
     events: mpsc::Sender<SipEvent>,
 }
 
@@ -172,6 +183,7 @@ impl Wire {
             tokio::select! {
                 order = orders.recv(), if closing.is_none() => match order {
                     Some(Order::Do(dialog, command)) => self.on_command(dialog, command).await,
+                    Some(Order::Inquire(inquiry)) => self.inquiries.begin(next_id(), inquiry, &mut self.stack),
                     Some(Order::ShutDown) | None => {
                         closing = Some(Instant::now() + self.config.timers.t2);
                         self.end_all().await;
@@ -321,6 +333,7 @@ impl Wire {
     }
 
     async fn on_report(&mut self, report: Report) {
+        let Some(report) = self.inquiries.take(report) else { return };
         let id = report.dialog();
         let Some(call) = self.calls.get_mut(&id) else { return };
         let mut out = Vec::new();

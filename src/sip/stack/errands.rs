@@ -49,6 +49,8 @@ enum Purpose {
     Invite(DialogId),
     /// Any other request; when a dialog stands here, it hears of the end.
     Say(Option<DialogId>),
+    /// A question outside of any dialog, whose final answer is reported.
+    Inquire(DialogId),
     /// No transaction: it goes out once.
     Ack,
 }
@@ -114,7 +116,8 @@ impl Stack {
     pub(in crate::sip) fn forget_invite(&mut self, id: DialogId) {
         self.ready.retain(|happening| match happening {
             Happening::Report(Report::Response(of, ..) | Report::Failed(of, _) | Report::InviteOver(of)) => *of != id,
-            Happening::Report(Report::Looked(..) | Report::ByeDone(_)) | Happening::Request(_) => true,
+            Happening::Report(Report::Looked(..) | Report::ByeDone(_) | Report::Answered(..))
+            | Happening::Request(_) => true,
         });
         if let Some(errand) = self.inviting.remove(&id).and_then(|errand| self.errands.remove(&errand)) {
             self.clockwork.clear(errand.silence);
@@ -124,6 +127,12 @@ impl Stack {
     /// Sends a request other than INVITE by the first way that works.
     pub(in crate::sip) fn say(&mut self, request: Request, ways: Vec<Way>, prefer: usize, report: Option<DialogId>) {
         self.begin(Purpose::Say(report), request, ways, Some(prefer), self.patience());
+    }
+
+    /// Sends a request that belongs to no dialog, and reports its final answer.
+    pub(in crate::sip) fn inquire(&mut self, id: DialogId, request: Request, hops: Vec<Hop>, prefer: usize) {
+        let ways = hops.into_iter().map(Way::Known).collect();
+        self.begin(Purpose::Inquire(id), request, ways, Some(prefer), self.patience());
     }
 
     /// Sends the ACK of a 2xx, once; the next copy of the 2xx brings the next.
@@ -264,7 +273,10 @@ impl Stack {
                 match errand.purpose {
                     Purpose::Invite(dialog) => self.on_invite_answer(id, key, dialog, *response),
                     Purpose::Say(report) if response.status.is_final() => self.on_said(id, report, key, &response),
-                    Purpose::Say(_) | Purpose::Find(_) | Purpose::Ack => {}
+                    Purpose::Inquire(asker) if response.status.is_final() => {
+                        self.on_inquired(id, asker, key, response);
+                    }
+                    Purpose::Say(_) | Purpose::Inquire(_) | Purpose::Find(_) | Purpose::Ack => {}
                 }
             }
             TuEvent::Timeout if !branch.is_given_up => self.lose(id, key, Failure::Timeout),
@@ -311,6 +323,23 @@ impl Stack {
         self.settle(id, report);
     }
 
+    fn on_inquired(&mut self, id: ErrandId, asker: DialogId, key: &TransactionKey, response: Box<Response>) {
+        let Some(errand) = self.errands.get_mut(&id) else { return };
+        let Some(hop) = errand.branches.iter().find(|branch| branch.key == *key).map(|branch| branch.hop.clone())
+        else {
+            return;
+        };
+        if is_unavailable(&response) {
+            errand.ways.retain(|way| !matches!(way, Way::Known(other) if other.addr == hop.addr));
+            errand.hops.retain(|other| other.addr != hop.addr);
+            if !errand.hops.is_empty() || !errand.ways.is_empty() {
+                return self.try_next(id, Failure::Transport);
+            }
+        }
+        self.settle(id, None);
+        self.ready.push_back(Happening::Report(Report::Answered(asker, Ok((response, hop)))));
+    }
+
     /// No answer came by this branch.
     fn lose(&mut self, id: ErrandId, key: &TransactionKey, failure: Failure) {
         let Some(errand) = self.errands.get_mut(&id) else { return };
@@ -338,6 +367,10 @@ impl Stack {
                 self.end_if_over(id);
             }
             Purpose::Say(report) => self.settle(id, report),
+            Purpose::Inquire(asker) => {
+                self.settle(id, None);
+                self.ready.push_back(Happening::Report(Report::Answered(asker, Err(failure))));
+            }
             Purpose::Ack => {
                 self.errands.remove(&id);
             }

@@ -71,6 +71,8 @@ pub(super) enum Report {
     InviteOver(DialogId),
     /// Our BYE was answered, or never will be.
     ByeDone(DialogId),
+    /// The final answer to a question outside of any dialog, and the hop it came from; or why there is none.
+    Answered(DialogId, Result<(Box<Response>, Hop), Failure>),
 }
 
 impl Report {
@@ -80,7 +82,8 @@ impl Report {
             | Report::Response(id, ..)
             | Report::Failed(id, _)
             | Report::InviteOver(id)
-            | Report::ByeDone(id) => *id,
+            | Report::ByeDone(id)
+            | Report::Answered(id, _) => *id,
         }
     }
 }
