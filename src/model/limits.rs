@@ -453,3 +453,6 @@ pub const REGISTER_ANSWER_MAX: Duration = Duration::from_secs(32);
 
 /// How long we wait at the end for registrars to take our bindings away.
 pub const LEAVE_MAX: Duration = Duration::from_secs(2);
+
+/// What `ringback trunks` reads of a gateway's answer: ten thousand gateways take some 3 MB. A longer one is refused.
+pub const TRUNKS_ANSWER_MAX: usize = 32 * 1024 * 1024;

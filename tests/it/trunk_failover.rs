@@ -2,6 +2,7 @@
 //! peers that write every octet.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use ringback::cli::phone::{Outgoing, Phone};
@@ -10,6 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::time::interval;
 
 use crate::house::{Crm, House, soon};
+use crate::rig::{Gateway, Rig, binary, shared};
 use crate::sip_digest::{assert_proven, challenge};
 use crate::sip_probe::{Line, Peer, SDP};
 
@@ -221,6 +223,55 @@ async fn a_registrar_that_dies_is_asked_again_when_it_is_back() {
     registrar.send(request.response("200 OK", "r", "", "")).await;
 
     wait_for(&house, "it is back", |trunk| trunk.up && trunk.registration.as_ref().unwrap().failures == 0).await;
+}
+
+#[test]
+fn the_night_shift_sees_what_is_down_and_why() {
+    let _machine = shared();
+    let carrier = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let uri = format!("\"sip:{}\"", carrier.local_addr().unwrap());
+    let rig = Rig::new(&[]);
+    rig.write(
+        "trunks/lost.toml",
+        &format!(
+            "version = 1\ntitle = \"Lost\"\n[outbound]\ngateways = [{uri}]\nprobe_s = 5\n\
+             [registration]\nregistrars = [{uri}]\naor = \"sip:us@carrier.example\"\n"
+        ),
+    );
+    let gateway = Gateway::start(&rig);
+    // One OPTIONS and one REGISTER, in whatever order.
+    for _ in 0..2 {
+        let mut buffer = [0; 4096];
+        carrier.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (length, from) = carrier.recv_from(&mut buffer).expect("a question");
+        let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let status = if request.starts_with("REGISTER") { "403 Forbidden" } else { "200 OK" };
+        let echoed =
+            request.lines().filter(|line| ["Via", "From", "To", "Call-ID", "CSeq"].iter().any(|n| line.starts_with(n)));
+        let echoed: String = echoed.map(|line| format!("{line}\r\n")).collect();
+        carrier.send_to(format!("SIP/2.0 {status}\r\n{echoed}Content-Length: 0\r\n\r\n").as_bytes(), from).unwrap();
+    }
+    let admin = gateway.admin.to_string();
+    let show = |more: &[&str]| {
+        let output = Command::new(binary()).args(["trunks", "--admin", &admin]).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+
+    // The answers are on their way.
+    let (code, table) =
+        (0..100).map(|_| show(&[])).find(|(_, table)| table.contains("403") && table.contains("200 OK")).unwrap();
+    let (json_code, json) = show(&["--json"]);
+    let nobody = Command::new(binary()).args(["trunks", "--admin", "127.0.0.1:9"]).output().unwrap();
+
+    assert_eq!((code, json_code, nobody.status.code()), (Some(1), Some(1), Some(69)));
+    assert!(table.contains("sip:us@carrier.example") && table.contains("NOT registered"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let lost = json["trunks"].as_array().unwrap().iter().find(|trunk| trunk["id"] == "lost").unwrap();
+    assert_eq!((&lost["up"], &lost["gateways"][0]["state"]), (&false.into(), &"up".into()));
+    assert_eq!(lost["registration"]["last"]["answer"], "403 Forbidden");
+    gateway.assert_counted("ringback_trunk_gateway_up", "lost", 1.0);
+    gateway.assert_counted("ringback_registration_up", "lost", 0.0);
+    assert!(gateway.log().contains("403 Forbidden"), "{}", gateway.log());
 }
 
 fn files(trunk: &str) -> Vec<(&'static str, String)> {
