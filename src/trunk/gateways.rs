@@ -176,7 +176,7 @@ impl Pulse {
     fn next(&self, now: Time, every: Duration, chance: u64) -> Time {
         let wait = match self.misses {
             0 => every,
-            ..MISSES_MAX => every.min(limits::GATEWAY_SECOND_LOOK),
+            1..MISSES_MAX => every.min(limits::GATEWAY_SECOND_LOOK),
             misses => {
                 let doubled = every.saturating_mul(1 << (misses - MISSES_MAX).min(10));
                 doubled.min(limits::GATEWAY_PROBE_MAX.max(every))

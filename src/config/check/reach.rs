@@ -40,8 +40,8 @@ impl Check<'_> {
 
     pub(super) fn registration(&mut self, at: &At, raw: &raw::Registration) -> Registration {
         let registrars = self.servers(&at.key("registrars"), &raw.registrars, "the user stands in `aor`");
-        let is_address = matches!(raw.aor.parse::<Address>(), Ok(Address::Uri(_)));
-        if !raw.aor.is_empty() && !(is_address && raw.aor.contains('@')) {
+        let is_address = matches!(raw.aor.parse::<Address>(), Ok(Address::Uri(uri)) if uri.contains('@'));
+        if !raw.aor.is_empty() && !is_address {
             self.report(
                 Mistake::error(code::DIAL, at.key("aor"), "this is no address of record")
                     .hint("write it as sip:user@carrier.example"),
