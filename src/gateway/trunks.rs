@@ -49,6 +49,8 @@ pub(super) struct Tended {
 struct State {
     pulses: Vec<Pulse>,
     registrar: Option<Registrar>,
+    /// Whether the way to the registrar that has us is open.
+    flow: Option<Pulse>,
     /// The last answer to REGISTER, in words.
     registered: Option<(Time, String)>,
     calls: BTreeMap<(&'static str, &'static str), u64>,
@@ -166,6 +168,8 @@ impl Tended {
         let probe = outbound.and_then(|outbound| outbound.probe);
         let within = probe.map_or(spread, |every| every.min(spread));
         let pulses = gateways.iter().map(|_| Pulse::new(now, probe, within, chance())).collect();
+        let keep_alive = trunk.registration.as_ref().and_then(|registration| registration.keep_alive);
+        let flow = keep_alive.map(|every| Pulse::new(now, Some(every), Duration::ZERO, 0));
         let registrar = trunk.registration.as_ref().map(|registration| {
             Registrar::new(now, registration.registrars.len(), registration.expires, spread, chance())
         });
@@ -176,7 +180,7 @@ impl Tended {
             probe,
             registration: trunk.registration.clone(),
             contact_user: format!("{:016x}{:016x}", chance(), chance()),
-            state: Mutex::new(State { pulses, registrar, registered: None, calls: BTreeMap::new() }),
+            state: Mutex::new(State { pulses, registrar, flow, registered: None, calls: BTreeMap::new() }),
         }
     }
 
@@ -218,6 +222,35 @@ impl Tended {
 
     pub(super) fn register(&self) -> Option<Ask> {
         self.state().registrar.as_mut().map(Registrar::ask)
+    }
+
+    /// When the way to the registrar is to be kept open; `None` while there is none.
+    pub(super) fn flow_due(&self, now: Time) -> Option<Time> {
+        let state = self.state();
+        state.registrar.as_ref()?.bound_until(now)?;
+        state.flow.as_ref()?.due()
+    }
+
+    /// The registrar that has us gets a sign of life.
+    pub(super) fn keep_open(&self, now: Time) -> Option<String> {
+        let mut state = self.state();
+        let registrar = state.registrar.as_ref()?;
+        registrar.bound_until(now)?;
+        let uri = self.registration.as_ref()?.registrars.get(registrar.registrar()).cloned();
+        state.flow.as_mut()?.asked();
+        uri
+    }
+
+    /// What came back; `true` when nothing comes any more, so that we had better register again.
+    pub(super) fn flowed(&self, heard: Heard, chance: u64) -> bool {
+        let (now, mut state) = (heard.at, self.state());
+        let change = state.flow.as_mut().and_then(|flow| flow.heard(heard, chance));
+        let is_dead = matches!(change, Some((_, Standing::Down)));
+        if let Some(registrar) = state.registrar.as_mut().filter(|_| is_dead) {
+            warn!(trunk = self.id, "the registrar keeps silent; registering again");
+            registrar.hurry(now);
+        }
+        is_dead
     }
 
     pub(super) fn leave(&self, now: Time) -> Option<Ask> {

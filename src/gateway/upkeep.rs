@@ -80,6 +80,8 @@ struct Item {
 enum What {
     Gateway(usize),
     Registration,
+    /// The way back from the registrar.
+    Flow,
 }
 
 struct Done {
@@ -132,12 +134,12 @@ impl Keeper {
         let config = self.house.config();
         for trunk in self.house.trunks.all() {
             let configured = config.trunks.get(&trunk.id);
-            let registration = trunk.registration.is_some().then_some(What::Registration);
+            let registration = trunk.registration.iter().flat_map(|_| [What::Registration, What::Flow]);
             for what in (0..trunk.gateways.len()).map(What::Gateway).chain(registration) {
                 let credentials =
                     configured.and_then(|configured| configured.registration.as_ref()?.credentials.as_ref());
                 let login = match what {
-                    What::Gateway(_) => None,
+                    What::Gateway(_) | What::Flow => None,
                     What::Registration => configured.zip(credentials).and_then(|(of, it)| login(&self.house, of, it)),
                 };
                 self.places.insert((trunk.id.clone(), what), self.items.len());
@@ -157,11 +159,18 @@ impl Keeper {
         let due = match item.what {
             What::Gateway(gateway) => item.trunk.due(gateway),
             What::Registration => item.trunk.register_due(),
+            What::Flow => item.trunk.flow_due(self.house.trunks.clock().now()),
         };
         if let Some(old) = std::mem::replace(&mut self.queued[at], due) {
             self.queue.remove(&(old, at));
         }
         self.queue.extend(due.map(|due| (due, at)));
+    }
+
+    fn enqueue_other(&mut self, trunk: &Tended, what: What) {
+        if let Some(at) = self.places.get(&(trunk.id.clone(), what)).copied() {
+            self.enqueue(at);
+        }
     }
 
     fn hurry(&mut self) {
@@ -194,6 +203,13 @@ impl Keeper {
                 What::Registration => {
                     let Some(ask) = trunk.register() else { continue };
                     register(&trunk, ask)
+                }
+                What::Flow => {
+                    let Some(uri) = trunk.keep_open(now) else {
+                        item.conversation = Some(conversation);
+                        continue;
+                    };
+                    Question { asked: Asked::Options, uri, timeout: limits::PROBE_ANSWER_MAX }
                 }
             };
             self.send(&trunk, conversation, now, question, what, false);
@@ -230,13 +246,21 @@ impl Keeper {
             let (trunk, why) = (item.trunk.id.clone(), denial.label());
             counter!("ringback_trunk_denied_total", "trunk" => trunk, "why" => why).increment(1);
         }
-        match item.what {
-            What::Gateway(gateway) => {
-                let round_trip = result.is_ok().then(|| now - asked);
-                let heard = Heard { at: now, sign: sign(&result), words: words(&result), round_trip };
-                item.trunk.heard(gateway, heard, chance());
+        let heard = |result: &Result<Reply, Failure>| {
+            let round_trip = result.is_ok().then(|| now - asked);
+            Heard { at: now, sign: sign(result), words: words(result), round_trip }
+        };
+        match what {
+            What::Gateway(gateway) => trunk.heard(gateway, heard(&result), chance()),
+            What::Registration => {
+                trunk.registered(now, answer(&result), words(&result), chance());
+                self.enqueue_other(&trunk, What::Flow);
             }
-            What::Registration => item.trunk.registered(now, answer(&result), words(&result), chance()),
+            What::Flow => {
+                if trunk.flowed(heard(&result), chance()) {
+                    self.enqueue_other(&trunk, What::Registration);
+                }
+            }
         }
         self.enqueue(at);
     }

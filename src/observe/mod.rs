@@ -36,6 +36,8 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_agent_underruns_total", Counter, "times an agent's audio ran dry in the middle of an utterance"),
     ("ringback_clips_missing_total", Counter, "prompts that could not be played"),
     ("ringback_http_requests_total", Counter, "requests of actions by result"),
+    ("ringback_identities_total", Counter, "signed callers' identities, by what they came to"),
+    ("ringback_identity_fetches_total", Counter, "certificates of signers fetched, by result"),
     ("ringback_journal_errors_total", Counter, "journal lines that could not be written"),
     (
         "ringback_legs_quiet_total",
@@ -45,6 +47,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_mailbox_dropped_total", Counter, "posts a flooded call lost, by what"),
     ("ringback_media_lateness_seconds", Gauge, "how late the media workers are, 99th percentile"),
     ("ringback_recordings_broken_total", Counter, "recordings that ended early"),
+    ("ringback_registration_up", Gauge, "whether we are registered with a trunk's registrar"),
     ("ringback_rtp_jitter_ms", Gauge, "interarrival jitter of the last leg that closed"),
     ("ringback_rtp_packets_lost_total", Counter, "RTP packets that never came"),
     ("ringback_rtp_packets_refused_total", Counter, "datagrams on RTP ports that were not taken"),
@@ -62,6 +65,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
         Counter,
         "requests that a trunk asked a proof for which we cannot give, by trunk and why",
     ),
+    ("ringback_trunk_calls_total", Counter, "calls by trunk, direction and what became of them"),
     ("ringback_trunk_gateway_up", Gauge, "whether a gateway is not known to be down"),
     ("ringback_trunk_round_trip_ms", Gauge, "last OPTIONS to a gateway, from question to answer"),
     (

@@ -136,6 +136,13 @@ impl Registrar {
         Ask { registrar: self.at, expires: self.wanted }
     }
 
+    /// Nobody answers where we are bound: the binding is renewed now instead of later.
+    pub fn hurry(&mut self, now: Time) {
+        if let Some(due) = &mut self.due {
+            *due = now.min(*due);
+        }
+    }
+
     /// We are closing: nothing is asked any more but, if we are bound, that the binding be taken away.
     pub fn leave(&mut self, now: Time) -> Option<Ask> {
         self.is_leaving = true;
@@ -235,6 +242,18 @@ mod tests {
 
         assert_eq!(change, None, "it was bound before");
         assert_eq!(registrar.due(), Some(s(3271)), "half of a minute");
+    }
+
+    #[test]
+    fn a_way_that_is_dead_is_not_waited_for() {
+        let mut registrar = bound(3600);
+
+        registrar.hurry(s(100));
+        assert_eq!(registrar.due(), Some(s(100)));
+        registrar.ask();
+        registrar.hurry(s(101));
+
+        assert_eq!(registrar.due(), None, "one is out already");
     }
 
     #[test]

@@ -204,6 +204,23 @@ async fn the_second_registrar_is_asked_at_once_and_a_time_too_short_is_raised() 
 }
 
 #[tokio::test]
+async fn the_way_back_from_a_registrar_is_kept_open_while_it_has_us() {
+    let registrar = socket().await;
+    let registration = registration(&[&registrar]).replace("[registration]", "[registration]\nkeep_alive_s = 10");
+    let house = House::open(Crm::open(&[]).await, &files(&format!("{}{registration}", trunk(&[&registrar], "")))).await;
+    let registrar = peer(registrar, &house);
+
+    // Nothing but REGISTER until it has us.
+    let request = registrar.expect("REGISTER").await;
+    registrar.send(request.response("500 Later", "r", "", "")).await;
+    let request = registrar.expect("REGISTER").await;
+    registrar.send(request.response("200 OK", "r", "", "")).await;
+
+    let asked = registrar.expect("OPTIONS").await;
+    registrar.send(asked.response("200 OK", "r", "", "")).await;
+}
+
+#[tokio::test]
 async fn a_registrar_that_dies_is_asked_again_when_it_is_back() {
     let registrar = socket().await;
     let trunk = format!("{}{}", trunk(&[&registrar], ""), registration(&[&registrar]));

@@ -52,6 +52,7 @@ impl Check<'_> {
             aor: raw.aor.clone(),
             credentials: self.login(&at.key("login"), raw.login.as_ref()),
             expires: Duration::from_secs(raw.expires_s),
+            keep_alive: raw.keep_alive_s.map(Duration::from_secs),
         }
     }
 
