@@ -16,6 +16,7 @@ mod run;
 mod screen;
 mod signals;
 mod stopwatch;
+mod trunks;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ enum Command {
     Check(check::Arguments),
     Call(call::Arguments),
     Replay(replay::Arguments),
+    Trunks(trunks::Arguments),
 }
 
 impl Command {
@@ -54,6 +56,7 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments),
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
+            Command::Trunks(arguments) => block_on("warn", trunks::run(arguments)),
         }
     }
 }

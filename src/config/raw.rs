@@ -20,7 +20,7 @@ use crate::model::limits;
 pub use routes::{Forward, Reject, Route, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
-    Referrals, Reliable, SendRefer, Session, Sign, TrunkFile, TrunkLimits, Verify,
+    Referrals, Registration, Reliable, SendRefer, Session, Sign, TrunkFile, TrunkLimits, Verify,
 };
 
 /// `gateway.toml`: what the gateway listens on and what it may use.

@@ -5,18 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Json, Router};
 use metrics::{counter, gauge};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::clock::unix_ms;
 use super::house::House;
 use crate::observe;
+use crate::trunk::gateways::Standing;
 
-/// Serves `/health`, `/ready` and `/metrics`.
+/// Serves `/health`, `/ready`, `/metrics` and `/trunks`.
 pub(super) async fn serve(house: Arc<House>, address: SocketAddr, tasks: &mut JoinSet<()>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
@@ -24,6 +27,7 @@ pub(super) async fn serve(house: Arc<House>, address: SocketAddr, tasks: &mut Jo
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(exposition))
+        .route("/trunks", get(trunks))
         .with_state(house);
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -42,6 +46,10 @@ async fn ready(State(house): State<Arc<House>>) -> (StatusCode, &'static str) {
     }
 }
 
+async fn trunks(State(house): State<Arc<House>>) -> Json<Value> {
+    Json(json!({ "trunks": house.trunks.snapshot(), "now_unix_ms": unix_ms() }))
+}
+
 async fn exposition(State(house): State<Arc<House>>) -> String {
     let sip = house.sip.counters();
     gauge!("ringback_calls_active").set(precise(house.registry.len() as u64));
@@ -54,7 +62,24 @@ async fn exposition(State(house): State<Arc<House>>) -> String {
     for (status, count) in &sip.refused {
         counter!("ringback_sip_refused_total", "status" => status.to_string()).absolute(*count);
     }
+    for trunk in house.trunks.snapshot() {
+        gauge!("ringback_trunk_up", "trunk" => trunk.id.clone()).set(flag(trunk.up));
+        for gateway in trunk.gateways {
+            let labels = [("trunk", trunk.id.clone()), ("gateway", gateway.uri)];
+            gauge!("ringback_trunk_gateway_up", &labels).set(flag(gateway.state != Standing::Down.label()));
+            if let Some(time) = gateway.last.and_then(|last| last.round_trip_ms) {
+                gauge!("ringback_trunk_round_trip_ms", &labels).set(time);
+            }
+        }
+        if let Some(registration) = trunk.registration {
+            gauge!("ringback_registration_up", "trunk" => trunk.id).set(flag(registration.registered));
+        }
+    }
     observe::render()
+}
+
+fn flag(is_so: bool) -> f64 {
+    if is_so { 1.0 } else { 0.0 }
 }
 
 fn precise(count: u64) -> f64 {

@@ -342,7 +342,7 @@ impl Arms {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
         };
-        let mut dialling = Dialling::new(trunk, attempts);
+        let mut dialling = Dialling::new(&self.house, trunk, attempts);
         let Some(dial) = dialling.next() else { return self.post(failed(leg, Cause::Unavailable)) };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,
@@ -370,7 +370,7 @@ impl Arms {
     pub(super) async fn not_placed(&mut self, leg: LegId, failure: &Failure) -> Option<Cause> {
         let cause = translate::cause(failure);
         let Some(dialling) = self.dialling.get_mut(&leg) else { return Some(cause) };
-        if !dialling.failed(self.id, leg, failure) {
+        if !dialling.failed(self.id, leg, failure, cause) {
             return Some(cause);
         }
         let Some(dial) = dialling.next() else { return Some(cause) };
@@ -378,6 +378,13 @@ impl Arms {
         self.house.registry.remove_dialog(dialog);
         self.place(leg, local, dial).await;
         None
+    }
+
+    /// A leg that we dialled is there.
+    pub(super) fn answered(&mut self, leg: LegId) {
+        if let Some(dialling) = self.dialling.get_mut(&leg) {
+            dialling.answered();
+        }
     }
 
     /// Whether a leg that we dialled rings for the first time.

@@ -5,6 +5,7 @@
 //! one leg, however many gateways it took.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use metrics::counter;
 use tracing::warn;
@@ -13,8 +14,10 @@ use super::house::House;
 use super::signing;
 use crate::call::Cause;
 use crate::model::{Address, CallId, LegId, Pii};
+use crate::sip::ask::sign_of_call;
 use crate::sip::{Dial, Failure, Login};
 use crate::store::CallOpen;
+use crate::trunk::gateways::Sign;
 use crate::trunk::{Credentials, Trunk};
 
 /// One way to place a call: an INVITE to one gateway, complete but for our description.
@@ -52,13 +55,16 @@ pub(super) fn attempts(
         (Address::Number(_), Some((trunk, outbound))) => {
             let credentials = outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials));
             let plain = signing::signed(house, trunk, to, plain);
-            let gateways = outbound.gateways.iter();
+            let route = house.trunks.service_route(&trunk.id);
+            let order = house.trunks.order(&trunk.id, outbound);
+            let gateways = order.into_iter().filter_map(|at| outbound.gateways.get(at));
             let attempts = gateways.map(|gateway| Attempt {
                 gateway: Some(gateway.clone()),
                 dial: Dial {
                     to: outbound.uri_of(gateway, to),
                     credentials: credentials.clone(),
                     silence: Some(outbound.silence),
+                    route: route.clone(),
                     ..plain.clone()
                 },
             });
@@ -77,9 +83,9 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
     Some(Login { username, password, realm })
 }
 
-/// A leg that is being dialled.
-#[derive(Debug)]
+/// A leg that is being dialled. When it is let go before its fate was told, it was canceled.
 pub(super) struct Dialling {
+    house: Arc<House>,
     trunk: Option<String>,
     /// Still to be tried.
     left: VecDeque<Attempt>,
@@ -87,11 +93,19 @@ pub(super) struct Dialling {
     gateway: Option<String>,
     /// Somebody's telephone rings: a 18x came.
     rang: bool,
+    is_counted: bool,
 }
 
 impl Dialling {
-    pub(super) fn new(trunk: Option<&Trunk>, attempts: VecDeque<Attempt>) -> Dialling {
-        Dialling { trunk: trunk.map(|trunk| trunk.id.clone()), left: attempts, gateway: None, rang: false }
+    pub(super) fn new(house: &Arc<House>, trunk: Option<&Trunk>, attempts: VecDeque<Attempt>) -> Dialling {
+        Dialling {
+            house: Arc::clone(house),
+            trunk: trunk.map(|trunk| trunk.id.clone()),
+            left: attempts,
+            gateway: None,
+            rang: false,
+            is_counted: false,
+        }
     }
 
     /// The next INVITE.
@@ -106,16 +120,47 @@ impl Dialling {
         !std::mem::replace(&mut self.rang, true)
     }
 
+    /// Somebody is there.
+    pub(super) fn answered(&mut self) {
+        self.note(Sign::Alive);
+        self.count("answered");
+    }
+
     /// The attempt failed. Says so to whoever is on call, and whether the next is to be tried.
-    pub(super) fn failed(&mut self, call: CallId, leg: LegId, failure: &Failure) -> bool {
-        let trunk = self.trunk.as_deref().unwrap_or("");
+    pub(super) fn failed(&mut self, call: CallId, leg: LegId, failure: &Failure, cause: Cause) -> bool {
+        self.note(sign_of_call(failure));
         let goes_on = failure.is_worth_another_way(self.rang) && !self.left.is_empty();
+        let trunk = self.trunk.as_deref().unwrap_or("");
         if let Failure::Unauthorized { denial, .. } = failure {
             counter!("ringback_trunk_denied_total", "trunk" => trunk.to_owned(), "why" => denial.label()).increment(1);
             warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the trunk does not let us in");
         } else if goes_on {
             warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the next gateway is tried");
         }
+        if !goes_on {
+            self.count(match failure {
+                Failure::Unauthorized { denial, .. } => denial.label(),
+                _ => cause.label(),
+            });
+        }
         goes_on
+    }
+
+    fn note(&self, sign: Sign) {
+        if let (Some(trunk), Some(gateway)) = (&self.trunk, &self.gateway) {
+            self.house.trunks.called(trunk, gateway, sign);
+        }
+    }
+
+    fn count(&mut self, cause: &'static str) {
+        if let Some(trunk) = self.trunk.as_ref().filter(|_| !std::mem::replace(&mut self.is_counted, true)) {
+            self.house.trunks.count(trunk, "outbound", cause);
+        }
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.count(Cause::Canceled.label());
     }
 }

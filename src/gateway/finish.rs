@@ -23,6 +23,9 @@ pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
     let recording = live.arms.recording.as_ref().map(|path| path.display().to_string());
     let record = CallRecord::new(&live.arms.open, recording, &outcome);
     counter!("ringback_calls_total", "reason" => outcome.cause.label()).increment(1);
+    if let Some(trunk) = &live.arms.open.trunk {
+        live.arms.house.trunks.count(trunk, "inbound", outcome.cause.label());
+    }
     histogram!("ringback_call_duration_seconds").record(Duration::from_millis(outcome.ended.as_ms()));
     for run in &outcome.runs {
         counter!("ringback_actions_total", "phase" => "call", "kind" => run.kind.clone(), "result" => run.outcome.result.as_str())

@@ -10,6 +10,7 @@ use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
+use super::trunks::Trunks;
 use crate::config::Config;
 use crate::journal::Entry;
 use crate::media::Workers;
@@ -35,6 +36,7 @@ pub(super) struct House {
     pub(super) clips: Arc<Clips>,
     pub(super) journals: Journals,
     pub(super) registry: Registry,
+    pub(super) trunks: Trunks,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

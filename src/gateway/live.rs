@@ -124,6 +124,7 @@ impl LiveCall {
                 }
             }
             Post::Answered { leg, sdp } => {
+                self.arms.answered(leg);
                 let event = match self.arms.agree(leg, &sdp) {
                     Ok(()) => Event::LegAnswered { leg },
                     Err(cause) => {

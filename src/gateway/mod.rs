@@ -25,7 +25,10 @@ mod signing;
 mod start;
 mod switchboard;
 mod translate;
+mod trunks;
+mod upkeep;
 
 pub use clock::unix_ms;
 pub use house::Watched;
 pub use start::{Gateway, Options, StartError};
+pub use trunks::{Calls, GatewayState, LastAnswer, RegistrationState, TrunkState};

@@ -13,12 +13,13 @@ use tracing::{info, warn};
 
 use super::certificates::Certificates;
 use super::clips::Clips;
-use super::clock::unix_ms;
+use super::clock::{HouseClock, unix_ms};
 use super::house::{House, Watched};
 use super::journals::Journals;
 use super::registry::Registry;
 use super::switchboard::{Ask, Switchboard};
-use super::{admin, ears, finish};
+use super::trunks::{TrunkState, Trunks};
+use super::{admin, ears, finish, upkeep};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
@@ -36,6 +37,7 @@ pub struct Gateway {
     house: Arc<House>,
     asks: mpsc::Sender<Ask>,
     admin: Option<SocketAddr>,
+    leave: oneshot::Sender<oneshot::Sender<()>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -96,6 +98,7 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
+            trunks: Trunks::new(HouseClock::start(), &config.trunks),
             configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
@@ -123,9 +126,11 @@ impl Gateway {
         };
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
+        let (leave, told) = oneshot::channel();
+        tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config().revision, "taking calls");
-        Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })
+        Ok(Gateway { house, asks, admin, leave, tasks: Mutex::new(tasks) })
     }
 
     /// Where SIP is spoken.
@@ -141,6 +146,11 @@ impl Gateway {
     /// What SIP has seen so far.
     pub fn sip_counters(&self) -> SipCounters {
         self.house.sip.counters()
+    }
+
+    /// Which gateways live, where we are registered, and how calls went, trunk by trunk.
+    pub fn trunks(&self) -> Vec<TrunkState> {
+        self.house.trunks.snapshot()
     }
 
     /// Calls that are up.
@@ -175,6 +185,11 @@ impl Gateway {
         self.drain(Duration::ZERO).await;
         self.house.webhooks.stop(STOPPING_MAX).await;
         self.house.workflows.stop(STOPPING_MAX).await;
+        let (done, left) = oneshot::channel();
+        if self.leave.send(done).is_ok() {
+            // It has a time limit of its own.
+            let _ = left.await;
+        }
         self.house.sip.shutdown().await;
         self.tasks.lock().await.shutdown().await;
         self.house.journals.stop().await;

@@ -87,7 +87,14 @@ impl Switchboard {
 
     async fn take(&mut self, event: SipEvent) {
         match event {
-            SipEvent::Invited { dialog, invite } => self.welcome(dialog, invite).await,
+            SipEvent::Invited { dialog, mut invite } => {
+                let registered = self.house.trunks.contacts().trunk_of(&invite.called_user);
+                if registered.is_some() {
+                    // The registrar wrote our Contact over the number that was dialled, which is left in To.
+                    invite.called_user = invite.to.user.reveal().clone();
+                }
+                self.welcome(dialog, invite, registered.as_deref()).await;
+            }
             event => {
                 let Some((door, leg)) = self.house.registry.by_dialog(event.dialog()) else {
                     // A caller who gives up while its identity is being proven leaves no call behind.
@@ -104,9 +111,11 @@ impl Switchboard {
         }
     }
 
-    async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>) {
+    async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>, registered: Option<&str>) {
         let config = self.house.config();
-        let Some(trunk) = config.trunk_of(invite.source.ip()) else {
+        let registered = registered.and_then(|trunk| config.trunks.get(trunk));
+        let registered = registered.filter(|trunk| trunk.inbound.over_registration);
+        let Some(trunk) = registered.or_else(|| config.trunk_of(invite.source.ip())) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
         let up = self.house.registry.len() + self.checking.len();

@@ -26,6 +26,7 @@ fn a_registered_contact_beats_a_name_and_a_name_beats_an_address() {
         registration: Some(Registration {
             registrars: vec!["sip:registrar.example".into()],
             aor: "sip:me@registrar.example".into(),
+            keep_alive: None,
             credentials: None,
             expires: Duration::from_secs(600),
         }),

@@ -421,6 +421,49 @@ pub const SIP_CHALLENGES_MAX: usize = 6;
 /// Protection domains of one dialog, and challenges read from one answer. Two are common; further ones are not answered.
 pub const SIP_REALMS_MAX: usize = 8;
 
+/// How long a gateway that asked for rest (Retry-After) is left alone at most; a longer wish is cut to this, for a typing
+/// error there must not take a carrier away for a day.
+pub const GATEWAY_REST_MAX: Duration = Duration::from_secs(900);
+
+/// How long a gateway that is never asked how it is comes last after a failed call: a few calls need not wait for it.
+pub const GATEWAY_REST: Duration = Duration::from_secs(30);
+
+/// When a gateway that missed one question is asked again.
+pub const GATEWAY_SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// The longest pause between two questions to a gateway that is down, unless it is asked even more rarely when it is up.
+pub const GATEWAY_PROBE_MAX: Duration = Duration::from_secs(120);
+
+/// The first pause after every registrar failed; it doubles each time (RFC 5626 §4.5).
+pub const REGISTER_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// The first pause after a registrar would not have us; providers lock out whoever insists.
+pub const REGISTER_PAUSE_DENIED: Duration = Duration::from_secs(30);
+
+/// The longest pause between two attempts to register.
+pub const REGISTER_PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// A binding is never renewed sooner than this, however short a registrar makes it.
+pub const REGISTER_REFRESH_MIN: Duration = Duration::from_secs(5);
+
+/// Questions to gateways and registrars that are out at once. More wait in their queue; at 5 s for one that keeps silent
+/// this is 200 in a second even when everybody is dead.
+pub const UPKEEP_AT_ONCE: usize = 1024;
+
+/// First questions after the start in one second: a thousand trunks are asked within ten seconds, not at once.
+pub const UPKEEP_STARTS_PER_SECOND: u32 = 100;
+
+/// How long an answer to OPTIONS is waited for.
+pub const PROBE_ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// How long an answer to REGISTER is waited for, challenges included: 64·T1.
+pub const REGISTER_ANSWER_MAX: Duration = Duration::from_secs(32);
+
+/// How long we wait at the end for registrars to take our bindings away.
+pub const LEAVE_MAX: Duration = Duration::from_secs(2);
+
+/// What `ringback trunks` reads of a gateway's answer: ten thousand gateways take some 3 MB. A longer one is refused.
+pub const TRUNKS_ANSWER_MAX: usize = 32 * 1024 * 1024;
 /// How long a caller waits for a signer's certificate. Most are on our shelf already; one that takes longer serves the
 /// next call, and this one goes on without a result.
 pub const STIR_WAIT_MAX: Duration = Duration::from_secs(1);

@@ -7,6 +7,8 @@
 // Without the wire nobody drives the dialogs.
 #![cfg_attr(not(feature = "shell"), allow(dead_code))]
 
+#[cfg(feature = "shell")]
+pub mod ask;
 mod bodies;
 mod config;
 #[cfg(feature = "shell")]
@@ -32,6 +34,8 @@ mod uas;
 #[cfg(feature = "shell")]
 mod wire;
 
+#[cfg(feature = "shell")]
+pub use ask::{Asked, Conversation, Question, Reply};
 pub use config::{ClientCertificates, SipConfig, SipError, SipTimers, SipTls, TlsError, TlsIdentity, Trust};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::ask::{Inquiries, Inquiry};
 use super::config::{SipConfig, SipError, SipTls, TlsError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Ask, Letter, Out, Timer};
@@ -42,9 +43,11 @@ pub struct Sip {
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
+/// What is asked of the wire.
 #[derive(Debug)]
-enum Order {
+pub(super) enum Order {
     Do(DialogId, SipCommand),
+    Inquire(Inquiry),
     ShutDown,
 }
 
@@ -73,10 +76,20 @@ impl Sip {
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
             stack,
+            inquiries: Inquiries::default(),
             events,
         };
         tasks.spawn(wire.run(orders_in));
         Ok((Sip { net, gate, tls, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+    }
+
+    pub(super) async fn order(&self, order: Order) {
+        // After shutdown there is nobody to take it.
+        let _ = self.orders.send(order).await;
+    }
+
+    pub(super) fn net(&self) -> &Net {
+        &self.net
     }
 
     /// Where we really listen, in the order of the configuration: UDP, TCP, TLS, WebSocket, and that within TLS.
@@ -146,6 +159,8 @@ struct Wire {
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
     backlog: VecDeque<SipEvent>,
     stack: Stack,
+    /// Questions outside of dialogs.
+    inquiries: Inquiries,
     events: mpsc::Sender<SipEvent>,
 }
 
@@ -184,6 +199,7 @@ impl Wire {
             tokio::select! {
                 order = orders.recv(), if closing.is_none() => match order {
                     Some(Order::Do(dialog, command)) => self.on_command(dialog, command).await,
+                    Some(Order::Inquire(inquiry)) => self.inquiries.begin(next_id(), inquiry, &mut self.stack),
                     Some(Order::ShutDown) | None => {
                         closing = Some(Instant::now() + self.config.timers.t2);
                         self.end_all().await;
@@ -374,6 +390,7 @@ impl Wire {
     }
 
     async fn on_report(&mut self, report: Report) {
+        let Some(report) = self.inquiries.take(report) else { return };
         let id = report.dialog();
         let Some(call) = self.calls.get_mut(&id) else { return };
         let mut out = Vec::new();
@@ -623,7 +640,7 @@ impl Call {
 }
 
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.
-fn new_token() -> String {
+pub(super) fn new_token() -> String {
     sipx_transport::new_branch().trim_start_matches("z9hG4bK").to_owned()
 }
 

@@ -3,8 +3,10 @@
 //! Plain data, complete and checked. Never knows about sockets or messages: `sip` speaks, `guard` judges, the gateway
 //! asks. Start at [`Trunk`].
 
+pub mod gateways;
 mod network;
 pub mod numbers;
+pub mod registrar;
 
 use std::time::Duration;
 
@@ -194,6 +196,9 @@ pub struct Registration {
     pub credentials: Option<Credentials>,
     /// What we ask for; the registrar may grant less.
     pub expires: Duration,
+    /// How often the registrar that has us gets an OPTIONS, so that a NAT between us keeps the way open for its calls;
+    /// `None`: never.
+    pub keep_alive: Option<Duration>,
 }
 
 /// How much a trunk may use; `None` is bound by the gateway's own limits alone.

@@ -233,7 +233,7 @@ pub(crate) struct Gateway {
     child: Child,
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: PathBuf,
 }
 

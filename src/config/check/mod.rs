@@ -7,6 +7,7 @@ mod agents;
 mod forward;
 mod gateway;
 mod protection;
+mod reach;
 mod routes;
 mod steps;
 mod trunks;

@@ -20,6 +20,13 @@ impl Check<'_> {
             let country = file.country.as_ref().and_then(|written| self.country(&at.key("country"), written));
             let inbound = file.inbound.as_ref().map(|raw| self.inbound(id, &at.key("inbound"), raw, &mut networks));
             let outbound = file.outbound.as_ref().map(|out| self.trunk_outbound(&at.key("outbound"), out, file));
+            let at_registration = at.key("registration");
+            let registration = file.registration.as_ref().map(|raw| self.registration(&at_registration, raw));
+            if registration.is_none() && inbound.as_ref().is_some_and(|inbound| inbound.over_registration) {
+                let at = at.key("inbound").key("over_registration");
+                let mistake = Mistake::error(code::CONFLICT, at, "we register nowhere");
+                self.report(mistake.hint("add [registration] with registrars and aor").absence());
+            }
             if file.inbound.is_none() && file.outbound.is_none() {
                 self.report(
                     Mistake::error(code::EMPTY, at.clone(), "no call can come from this trunk or go to it")
@@ -35,7 +42,7 @@ impl Check<'_> {
                 codecs: self.codecs(&at.key("codecs"), &file.codecs),
                 inbound: inbound.unwrap_or_default(),
                 outbound,
-                registration: None,
+                registration,
                 limits: TrunkLimits {
                     calls: file.limits.calls,
                     calls_per_second: file.limits.calls_per_second,
@@ -192,13 +199,6 @@ impl Check<'_> {
     }
 
     fn trunk_outbound(&mut self, at: &At, out: &raw::Outbound, file: &raw::TrunkFile) -> Outbound {
-        let is_uri = matches!(out.uri.parse::<Address>(), Ok(Address::Uri(_)));
-        if !out.uri.is_empty() && (!is_uri || out.uri.contains('@')) {
-            self.report(
-                Mistake::error(code::DIAL, at.key("uri"), "this is no SIP URI without a user")
-                    .hint("write it as sip:sbc.example:5060; the dialled number becomes the user"),
-            );
-        }
         let format = match out.number_format {
             raw::NumberFormat::AsIs => NumberFormat::AsIs,
             raw::NumberFormat::Plus => NumberFormat::Plus,
@@ -222,14 +222,14 @@ impl Check<'_> {
         let caller = self.caller_policy(at, out, anonymous);
         let at_headers = at.key("header");
         Outbound {
-            gateways: vec![out.uri.clone()],
-            silence: Duration::from_secs(4),
-            credentials: None,
+            gateways: self.gateways(at, out),
+            silence: Duration::from_millis(out.silence_ms),
+            credentials: self.login(&at.key("login"), out.login.as_ref()),
             format,
             prefix: out.prefix.clone(),
             caller,
             headers: out.header.iter().enumerate().map(|(n, h)| self.header_out(&at_headers.item(n), h)).collect(),
-            probe: None,
+            probe: out.probe_s.map(Duration::from_secs),
             dialling: self.dialling(&at.key("allow"), &out.allow),
         }
     }

@@ -30,6 +30,8 @@ pub struct TrunkFile {
     pub inbound: Option<Inbound>,
     /// Calls to it; left out, none are made.
     pub outbound: Option<Outbound>,
+    /// How we register with it; left out, we do not.
+    pub registration: Option<Registration>,
     /// How much it may use, within the limits of the gateway.
     pub limits: TrunkLimits,
     /// What is agreed on dialogs.
@@ -50,6 +52,7 @@ impl Default for TrunkFile {
             trusted: false,
             inbound: None,
             outbound: None,
+            registration: None,
             limits: TrunkLimits::default(),
             session: Session::default(),
             transfer: Referrals::default(),
@@ -117,13 +120,24 @@ pub struct HeaderIn {
 }
 
 /// Calls to a trunk.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["uri"]))]
 pub struct Outbound {
     /// Where numbers are dialled: a SIP URI without a user, as `sip:sbc.example:5060`. The number becomes the user.
     #[schemars(length(min = 1))]
-    pub uri: String,
+    pub uri: Option<String>,
+    /// The same for several, in order. The next is tried when one keeps silent, cannot be reached, or answers that it
+    /// cannot serve; those that are known to be down come last.
+    #[schemars(length(min = 1, max = 16))]
+    pub gateways: Vec<String>,
+    /// How long one of them may keep silent, not even saying 100, before the next is tried.
+    #[schemars(range(min = 200, max = 32_000))]
+    pub silence_ms: u64,
+    /// How often each is asked with OPTIONS whether it lives. Left out, it is never asked and counts as up.
+    #[schemars(range(min = 5, max = 3_600))]
+    pub probe_s: Option<u64>,
+    /// Who we are when the trunk asks for a proof (401 or 407).
+    pub login: Option<Login>,
     /// How numbers are written.
     pub number_format: NumberFormat,
     /// Written before every called number: a technical prefix.
@@ -147,6 +161,55 @@ pub struct Outbound {
     pub header: Vec<HeaderOut>,
     /// Which numbers may be dialled; without it the trunk's own country, and nothing premium.
     pub allow: Allow,
+}
+
+impl Default for Outbound {
+    fn default() -> Outbound {
+        Outbound {
+            uri: None,
+            gateways: Vec::new(),
+            silence_ms: 4_000,
+            probe_s: None,
+            login: None,
+            number_format: NumberFormat::default(),
+            prefix: String::new(),
+            caller_id: None,
+            caller_name: String::new(),
+            caller_host: None,
+            assert_identity: false,
+            anonymous: Anonymous::default(),
+            header: Vec::new(),
+            allow: Allow::default(),
+        }
+    }
+}
+
+/// How we register with the trunk, so that its calls find us (RFC 3261).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["registrars", "aor"]))]
+pub struct Registration {
+    /// Registrars, as `sip:carrier.example`. One is kept until it fails; then the next is asked.
+    #[schemars(length(min = 1, max = 8))]
+    pub registrars: Vec<String>,
+    /// The address that is registered, as `sip:user@carrier.example`.
+    #[schemars(length(min = 1, max = 256))]
+    pub aor: String,
+    /// For how long we ask to be registered; it is renewed in time.
+    #[schemars(range(min = 30, max = 86_400))]
+    pub expires_s: u64,
+    /// How often the registrar gets an OPTIONS between renewals, so that a NAT keeps the way open for its calls: 25 suits
+    /// most. Left out, never.
+    #[schemars(range(min = 10, max = 300))]
+    pub keep_alive_s: Option<u64>,
+    /// Who we are when the registrar asks for a proof.
+    pub login: Option<Login>,
+}
+
+impl Default for Registration {
+    fn default() -> Registration {
+        Registration { registrars: Vec::new(), aor: String::new(), expires_s: 600, keep_alive_s: None, login: None }
+    }
 }
 
 /// How a number is written towards a peer.

@@ -52,6 +52,8 @@ pub(super) enum Purpose {
     Say(Option<DialogId>),
     /// A request within a dialog, which hears of every answer.
     Within(DialogId, Ask),
+    /// A question outside of any dialog, whose final answer is reported.
+    Inquire(DialogId),
     /// No transaction: it goes out once.
     Ack,
 }
@@ -117,9 +119,8 @@ impl Stack {
     pub(in crate::sip) fn forget_invite(&mut self, id: DialogId) {
         self.ready.retain(|happening| match happening {
             Happening::Report(Report::Response(of, ..) | Report::Failed(of, _) | Report::InviteOver(of)) => *of != id,
-            Happening::Report(Report::Looked(..) | Report::ByeDone(_) | Report::Reply(..)) | Happening::Request(_) => {
-                true
-            }
+            Happening::Report(Report::Looked(..) | Report::ByeDone(_) | Report::Reply(..) | Report::Answered(..))
+            | Happening::Request(_) => true,
         });
         if let Some(errand) = self.inviting.remove(&id).and_then(|errand| self.errands.remove(&errand)) {
             self.clockwork.clear(errand.silence);
@@ -131,6 +132,12 @@ impl Stack {
     /// Sends a request other than INVITE by the first way that works.
     pub(in crate::sip) fn say(&mut self, request: Request, ways: Vec<Way>, prefer: usize, report: Option<DialogId>) {
         self.begin(Purpose::Say(report), request, ways, Some(prefer), self.patience());
+    }
+
+    /// Sends a request that belongs to no dialog, and reports its final answer.
+    pub(in crate::sip) fn inquire(&mut self, id: DialogId, request: Request, hops: Vec<Hop>, prefer: usize) {
+        let ways = hops.into_iter().map(Way::Known).collect();
+        self.begin(Purpose::Inquire(id), request, ways, Some(prefer), self.patience());
     }
 
     /// Sends the ACK of a 2xx, once; the next copy of the 2xx brings the next.
@@ -273,7 +280,10 @@ impl Stack {
                     Purpose::Invite(dialog) => self.on_invite_answer(id, key, dialog, *response),
                     Purpose::Say(report) if response.status.is_final() => self.on_said(id, report, key, &response),
                     Purpose::Within(dialog, ask) => self.on_reply(id, dialog, ask, response),
-                    Purpose::Say(_) | Purpose::Find(_) | Purpose::Ack => {}
+                    Purpose::Inquire(asker) if response.status.is_final() => {
+                        self.on_inquired(id, asker, key, response);
+                    }
+                    Purpose::Say(_) | Purpose::Inquire(_) | Purpose::Find(_) | Purpose::Ack => {}
                 }
             }
             TuEvent::Timeout if !branch.is_given_up => self.lose(id, key, Failure::Timeout),
@@ -320,6 +330,23 @@ impl Stack {
         self.settle(id, report);
     }
 
+    fn on_inquired(&mut self, id: ErrandId, asker: DialogId, key: &TransactionKey, response: Box<Response>) {
+        let Some(errand) = self.errands.get_mut(&id) else { return };
+        let Some(hop) = errand.branches.iter().find(|branch| branch.key == *key).map(|branch| branch.hop.clone())
+        else {
+            return;
+        };
+        if is_unavailable(&response) {
+            errand.ways.retain(|way| !matches!(way, Way::Known(other) if other.addr == hop.addr));
+            errand.hops.retain(|other| other.addr != hop.addr);
+            if !errand.hops.is_empty() || !errand.ways.is_empty() {
+                return self.try_next(id, Failure::Transport);
+            }
+        }
+        self.settle(id, None);
+        self.ready.push_back(Happening::Report(Report::Answered(asker, Ok((response, hop)))));
+    }
+
     /// No answer came by this branch.
     fn lose(&mut self, id: ErrandId, key: &TransactionKey, failure: Failure) {
         let Some(errand) = self.errands.get_mut(&id) else { return };
@@ -350,6 +377,10 @@ impl Stack {
             Purpose::Within(dialog, ask) => {
                 self.settle(id, None);
                 self.ready.push_back(Happening::Report(Report::Reply(dialog, ask, Reply::Lost)));
+            }
+            Purpose::Inquire(asker) => {
+                self.settle(id, None);
+                self.ready.push_back(Happening::Report(Report::Answered(asker, Err(failure))));
             }
             Purpose::Ack => {
                 self.errands.remove(&id);
@@ -389,7 +420,12 @@ impl Stack {
                 self.ready.push_back(Happening::Report(Report::Reply(dialog, ask, Reply::Over)));
             }
             // The others are over with their first final answer.
-            Purpose::Invite(_) | Purpose::Within(..) | Purpose::Find(_) | Purpose::Say(_) | Purpose::Ack => {}
+            Purpose::Invite(_)
+            | Purpose::Within(..)
+            | Purpose::Inquire(_)
+            | Purpose::Find(_)
+            | Purpose::Say(_)
+            | Purpose::Ack => {}
         }
     }
 

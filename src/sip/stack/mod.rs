@@ -80,6 +80,8 @@ pub(super) enum Report {
     ByeDone(DialogId),
     /// What came of another request within a dialog.
     Reply(DialogId, Ask, Reply),
+    /// The final answer to a question outside of any dialog, and the hop it came from; or why there is none.
+    Answered(DialogId, Result<(Box<Response>, Hop), Failure>),
 }
 
 impl Report {
@@ -90,7 +92,8 @@ impl Report {
             | Report::Failed(id, _)
             | Report::InviteOver(id)
             | Report::ByeDone(id)
-            | Report::Reply(id, ..) => *id,
+            | Report::Reply(id, ..)
+            | Report::Answered(id, _) => *id,
         }
     }
 }
