@@ -44,6 +44,8 @@ pub enum Cause {
     Replaced,
     /// We broke.
     Internal,
+    /// Our own rules forbid to dial it: toll fraud, a quota, a loop.
+    NotAllowed,
 }
 
 /// Who is to blame for an ending, or simply who ended it.
@@ -77,7 +79,7 @@ const fn row(cause: Cause, status: u16, q850: u8, label: &'static str, blame: Bl
 }
 
 // In the order of the enum, which a test holds it to.
-const TABLE: [Row; 18] = [
+const TABLE: [Row; 19] = [
     row(Cause::Normal, 200, 16, "normal", Blame::Caller),
     row(Cause::Canceled, 487, 16, "canceled", Blame::Caller),
     row(Cause::Busy, 486, 17, "busy", Blame::Callee),
@@ -96,6 +98,7 @@ const TABLE: [Row; 18] = [
     row(Cause::TooLong, 480, 16, "too_long", Blame::Us),
     row(Cause::Replaced, 200, 16, "replaced", Blame::Us),
     row(Cause::Internal, 500, 41, "internal", Blame::Us),
+    row(Cause::NotAllowed, 403, 21, "not_allowed", Blame::Us),
 ];
 
 impl Cause {
@@ -156,7 +159,7 @@ impl Cause {
         match self {
             Cause::Busy => Failure::Busy,
             Cause::NoAnswer | Cause::Unavailable | Cause::Canceled | Cause::TooLong => Failure::NoAnswer,
-            Cause::Declined | Cause::Forbidden => Failure::Declined,
+            Cause::Declined | Cause::Forbidden | Cause::NotAllowed => Failure::Declined,
             Cause::NotFound => Failure::InvalidNumber,
             Cause::NoMedia => Failure::MediaError,
             Cause::Normal

@@ -18,6 +18,7 @@ use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
 use super::registry::Door;
+use super::tolls::Pass;
 use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
@@ -50,6 +51,8 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
+    /// What the caller uses of its trunk, as long as the call lasts.
+    _pass: Pass,
 }
 
 /// How a leg is reached.
@@ -71,6 +74,8 @@ pub(super) struct CallerLeg {
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
+    /// What it uses of its trunk.
+    pub(super) pass: Pass,
 }
 
 impl Arms {
@@ -99,6 +104,7 @@ impl Arms {
             recording: None,
             noted: None,
             owes_description: false,
+            _pass: caller.pass,
         }
     }
 
@@ -196,6 +202,9 @@ impl Arms {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&leg) else { return Err(Cause::Normal) };
         let agreed = sdp::accept(local, sdp).map_err(|_| Cause::NoMedia)?;
         self.open_media(leg, &agreed);
+        if let Some(dialling) = self.dialling.get(&leg) {
+            dialling.answered();
+        }
         Ok(())
     }
 
@@ -244,11 +253,15 @@ impl Arms {
 
     async fn dial_address(&mut self, leg: LegId, address: &Pii<Address>) {
         let trunk = self.open.trunk.as_ref().and_then(|trunk| self.config.trunks.get(trunk));
+        let pass = match self.house.tolls.let_out(&self.config, &self.plan, trunk, address.reveal(), &self.open) {
+            Ok(pass) => pass,
+            Err(cause) => return self.post(Event::LegFailed { leg, cause }),
+        };
         let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(Event::LegFailed { leg, cause }),
         };
-        let mut dialling = Dialling::new(trunk, attempts);
+        let mut dialling = Dialling::new(trunk, pass, attempts);
         let Some(dial) = dialling.next() else { return self.post(Event::LegFailed { leg, cause: Cause::Unavailable }) };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,

@@ -10,6 +10,7 @@ use metrics::counter;
 use tracing::warn;
 
 use super::house::House;
+use super::tolls::Pass;
 use crate::call::Cause;
 use crate::model::{Address, CallId, LegId, Pii};
 use crate::sip::{Dial, Failure, Login};
@@ -77,6 +78,8 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
 #[derive(Debug)]
 pub(super) struct Dialling {
     trunk: Option<String>,
+    /// What it uses of the trunk, until the leg is gone.
+    pass: Pass,
     /// Still to be tried.
     left: VecDeque<Attempt>,
     /// The gateway that is being tried.
@@ -86,8 +89,13 @@ pub(super) struct Dialling {
 }
 
 impl Dialling {
-    pub(super) fn new(trunk: Option<&Trunk>, attempts: VecDeque<Attempt>) -> Dialling {
-        Dialling { trunk: trunk.map(|trunk| trunk.id.clone()), left: attempts, gateway: None, rang: false }
+    pub(super) fn new(trunk: Option<&Trunk>, pass: Pass, attempts: VecDeque<Attempt>) -> Dialling {
+        Dialling { trunk: trunk.map(|trunk| trunk.id.clone()), pass, left: attempts, gateway: None, rang: false }
+    }
+
+    /// The leg is answered, and costs from now on.
+    pub(super) fn answered(&self) {
+        self.pass.answered();
     }
 
     /// The next INVITE.

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
+use super::tolls::Tolls;
 use crate::config::Config;
 use crate::journal::Entry;
 use crate::media::Workers;
@@ -33,6 +34,7 @@ pub(super) struct House {
     pub(super) clips: Arc<Clips>,
     pub(super) journals: Journals,
     pub(super) registry: Registry,
+    pub(super) tolls: Arc<Tolls>,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

@@ -21,6 +21,7 @@ mod mailbox;
 mod registry;
 mod start;
 mod switchboard;
+mod tolls;
 mod translate;
 
 pub use clock::unix_ms;

@@ -93,6 +93,7 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
+            tolls: Arc::default(),
             configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,

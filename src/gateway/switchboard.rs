@@ -89,6 +89,10 @@ impl Switchboard {
         if let Err(refusal) = self.admission.admit(now(), up, self.house.workers.lateness(), limits) {
             return self.refuse(dialog, Cause::Overload.status(), Some(refusal.retry_after_s()), refusal.label()).await;
         }
+        let pass = match self.house.tolls.let_in(trunk) {
+            Ok(pass) => pass,
+            Err(rule) => return self.refuse(dialog, Cause::Overload.status(), Some(1), rule.label()).await,
+        };
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
@@ -139,7 +143,7 @@ impl Switchboard {
         self.house.registry.add(id, Arc::clone(&door));
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
-        let caller = CallerLeg { dialog, local, answer };
+        let caller = CallerLeg { dialog, local, answer, pass };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }

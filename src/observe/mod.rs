@@ -35,6 +35,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_agent_tokens_total", Counter, "tokens that agents' vendors counted, by way"),
     ("ringback_agent_underruns_total", Counter, "times an agent's audio ran dry in the middle of an utterance"),
     ("ringback_clips_missing_total", Counter, "prompts that could not be played"),
+    ("ringback_dials_refused_total", Counter, "legs that our own rules forbade to dial, by rule"),
     ("ringback_http_requests_total", Counter, "requests of actions by result"),
     ("ringback_journal_errors_total", Counter, "journal lines that could not be written"),
     (
