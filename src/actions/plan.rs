@@ -28,11 +28,17 @@ impl Plan {
     pub fn names(&self, address: &Address) -> bool {
         let of_agent = match &self.reception {
             Reception::Agent(agent) => Some(agent),
-            Reception::Refuse { .. } => None,
+            Reception::Refuse { .. } | Reception::Forward(_) => None,
         };
         let before = of_agent.into_iter().flat_map(|agent| &agent.before).map(|before| &before.action.verb);
         let during = of_agent.into_iter().flat_map(|agent| &agent.during).map(|action| &action.verb);
         let steps = self.workflows.values().flat_map(|workflow| &workflow.steps).map(|step| &step.verb);
+        if let Reception::Forward(Forward { to: Some(to), .. }) = &self.reception
+            && to.variables().next().is_none()
+            && to.source().parse().is_ok_and(|written: Address| written == *address)
+        {
+            return true;
+        }
         before.chain(during).chain(steps).any(|verb| match verb {
             Verb::Transfer(to) => to.names(address),
             Verb::Say(_) | Verb::Menu(_) | Verb::Api(_) | Verb::HangUp(_) => false,
@@ -47,6 +53,8 @@ impl Plan {
 pub enum Reception {
     /// An agent.
     Agent(Agent),
+    /// Nobody of ours: the call is passed on to another trunk.
+    Forward(Forward),
     /// Nobody: the caller is refused with a SIP status.
     Refuse {
         /// 300 to 699.
@@ -54,6 +62,17 @@ pub enum Reception {
         /// Seconds after which to try again.
         retry_after_s: Option<u32>,
     },
+}
+
+/// Where a call is passed on to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The trunk's id.
+    pub trunk: String,
+    /// Whom to call there: a number or SIP URI, with variables. `None`: the number that was called.
+    pub to: Option<super::Template>,
+    /// How long it may ring.
+    pub ring: Duration,
 }
 
 /// Who answers, and what it may do.

@@ -236,7 +236,7 @@ fn number_allowed(number: &str, is_written: bool, own: Option<&str>, rules: &Dia
         // Towards a PBX short numbers are its extensions; towards a carrier they are services, some of them dear.
         let is_extension = own.is_none() && rules.countries.is_empty();
         let is_listed = rules.prefixes.iter().any(|prefix| !prefix.is_empty() && number.starts_with(prefix.as_str()));
-        return if is_extension || is_listed { allowed(None) } else { Err(Rule::ShortCode) };
+        return if is_extension || is_listed || is_written { allowed(None) } else { Err(Rule::ShortCode) };
     }
     let Some(seen) = seen else {
         // Bare digits, and no country to read them by.
@@ -471,6 +471,7 @@ mod tests {
         assert_eq!(dial(&italy, "118", false), Ok(Allowed::Emergency));
         assert_eq!(country_of(&italy, "187"), Ok(None));
         assert_eq!(country_of(&italy, "4242"), Err(Rule::ShortCode));
+        assert!(dial(&italy, "4242", true).is_ok());
         assert_eq!(country_of(&pbx, "4242"), Ok(None));
     }
 
