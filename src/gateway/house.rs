@@ -12,6 +12,7 @@ use super::journals::Journals;
 use super::registry::Registry;
 use super::tolls::Tolls;
 use crate::config::Config;
+use crate::guard::{Contacts, InForce};
 use crate::journal::Entry;
 use crate::media::Workers;
 use crate::model::CallId;
@@ -37,6 +38,10 @@ pub(super) struct House {
     pub(super) journals: Journals,
     pub(super) registry: Registry,
     pub(super) tolls: Arc<Tolls>,
+    /// Who may come in now.
+    pub(super) access: InForce,
+    /// The contacts that we registered.
+    pub(super) contacts: Contacts,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

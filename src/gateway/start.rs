@@ -18,10 +18,11 @@ use super::house::{House, Watched};
 use super::journals::Journals;
 use super::registry::Registry;
 use super::switchboard::{Ask, Switchboard};
-use super::{admin, ears, finish};
+use super::{access, admin, ears, finish};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
+use crate::guard::{Contacts, InForce};
 use crate::media::{RtpPorts, Workers, WorkersConfig};
 use crate::services::{Egress, Http, Private, Secrets};
 use crate::sip::{Sip, SipConfig, SipCounters, Transport};
@@ -79,7 +80,10 @@ impl Gateway {
         };
         let (workers, notices) =
             Workers::start(workers).map_err(|error| StartError::new("media workers", "", error))?;
+        let contacts = Contacts::default();
+        let access = InForce::new(access::of(&config, &contacts));
         let (sip, events) = Sip::bind(SipConfig {
+            access: access.clone(),
             udp: gateway.sip.udp.clone(),
             tcp: gateway.sip.tcp.clone(),
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -97,6 +101,8 @@ impl Gateway {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
             tolls: Arc::default(),
+            access,
+            contacts,
             configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
@@ -124,6 +130,7 @@ impl Gateway {
         };
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
+        tasks.spawn(access::follow(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })

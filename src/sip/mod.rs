@@ -17,6 +17,10 @@ mod event;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
+#[cfg(feature = "shell")]
+mod places;
+#[cfg(feature = "shell")]
+mod screen;
 mod session;
 #[cfg(feature = "shell")]
 mod stack;

@@ -26,6 +26,7 @@ mod services_http;
 mod sip_digest;
 mod sip_door;
 mod sip_forward;
+mod sip_guard;
 mod sip_in;
 mod sip_names;
 mod sip_out;
