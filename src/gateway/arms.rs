@@ -21,6 +21,7 @@ use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
 use super::registry::Door;
+use super::tolls::Pass;
 use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
@@ -53,6 +54,8 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
+    /// What the caller uses of its trunk, as long as the call lasts.
+    _pass: Pass,
     came: Came,
     /// Trunks of legs that did not come by the caller's.
     trunks: HashMap<LegId, String>,
@@ -90,6 +93,8 @@ pub(super) struct CallerLeg {
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
+    /// What it uses of its trunk.
+    pub(super) pass: Pass,
     pub(super) came: Came,
 }
 
@@ -127,6 +132,7 @@ impl Arms {
             recording: None,
             noted: None,
             owes_description: false,
+            _pass: caller.pass,
             came: caller.came,
             trunks: HashMap::new(),
             referral: None,
@@ -338,11 +344,15 @@ impl Arms {
         if let Some(trunk) = trunk {
             self.trunks.insert(leg, trunk.id.clone());
         }
+        let pass = match self.house.tolls.let_out(&self.config, &self.plan, trunk, address.reveal(), &self.open) {
+            Ok(pass) => pass,
+            Err(cause) => return self.post(failed(leg, cause)),
+        };
         let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open, dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
         };
-        let mut dialling = Dialling::new(&self.house, trunk, attempts);
+        let mut dialling = Dialling::new(&self.house, trunk, pass, attempts);
         let Some(dial) = dialling.next() else { return self.post(failed(leg, Cause::Unavailable)) };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,

@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::house::House;
 use super::signing;
+use super::tolls::Pass;
 use crate::call::Cause;
 use crate::model::{Address, CallId, LegId, Pii};
 use crate::sip::ask::sign_of_call;
@@ -87,6 +88,8 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
 pub(super) struct Dialling {
     house: Arc<House>,
     trunk: Option<String>,
+    /// What it uses of the trunk, until the leg is gone.
+    pass: Pass,
     /// Still to be tried.
     left: VecDeque<Attempt>,
     /// The gateway that is being tried.
@@ -97,10 +100,11 @@ pub(super) struct Dialling {
 }
 
 impl Dialling {
-    pub(super) fn new(house: &Arc<House>, trunk: Option<&Trunk>, attempts: VecDeque<Attempt>) -> Dialling {
+    pub(super) fn new(house: &Arc<House>, trunk: Option<&Trunk>, pass: Pass, attempts: VecDeque<Attempt>) -> Dialling {
         Dialling {
             house: Arc::clone(house),
             trunk: trunk.map(|trunk| trunk.id.clone()),
+            pass,
             left: attempts,
             gateway: None,
             rang: false,
@@ -120,8 +124,9 @@ impl Dialling {
         !std::mem::replace(&mut self.rang, true)
     }
 
-    /// Somebody is there.
+    /// Somebody is there, and costs from now on.
     pub(super) fn answered(&mut self) {
+        self.pass.answered();
         self.note(Sign::Alive);
         self.count("answered");
     }

@@ -10,8 +10,10 @@ use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
+use super::tolls::Tolls;
 use super::trunks::Trunks;
 use crate::config::Config;
+use crate::guard::InForce;
 use crate::journal::Entry;
 use crate::media::Workers;
 use crate::model::CallId;
@@ -37,6 +39,9 @@ pub(super) struct House {
     pub(super) journals: Journals,
     pub(super) registry: Registry,
     pub(super) trunks: Trunks,
+    pub(super) tolls: Arc<Tolls>,
+    /// Who may come in now.
+    pub(super) access: InForce,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

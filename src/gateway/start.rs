@@ -19,10 +19,11 @@ use super::journals::Journals;
 use super::registry::Registry;
 use super::switchboard::{Ask, Switchboard};
 use super::trunks::{TrunkState, Trunks};
-use super::{admin, ears, finish, upkeep};
+use super::{access, admin, ears, finish, upkeep};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
+use crate::guard::InForce;
 use crate::media::{RtpPorts, Workers, WorkersConfig};
 use crate::services::{Egress, Http, Private, Secrets};
 use crate::sip::{Sip, SipConfig, SipCounters, Transport};
@@ -81,7 +82,10 @@ impl Gateway {
         };
         let (workers, notices) =
             Workers::start(workers).map_err(|error| StartError::new("media workers", "", error))?;
+        let trunks = Trunks::new(HouseClock::start(), &config.trunks);
+        let access = InForce::new(access::of(&config, &trunks.contacts()));
         let (sip, events) = Sip::bind(SipConfig {
+            access: access.clone(),
             udp: gateway.sip.udp.clone(),
             tcp: gateway.sip.tcp.clone(),
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -98,7 +102,9 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
-            trunks: Trunks::new(HouseClock::start(), &config.trunks),
+            trunks,
+            tolls: Arc::default(),
+            access,
             configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
@@ -128,6 +134,7 @@ impl Gateway {
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
+        tasks.spawn(access::follow(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, leave, tasks: Mutex::new(tasks) })

@@ -93,7 +93,7 @@ impl Switchboard {
                     // The registrar wrote our Contact over the number that was dialled, which is left in To.
                     invite.called_user = invite.to.user.reveal().clone();
                 }
-                self.welcome(dialog, invite, registered.as_deref()).await;
+                self.welcome(dialog, invite).await;
             }
             event => {
                 let Some((door, leg)) = self.house.registry.by_dialog(event.dialog()) else {
@@ -111,11 +111,10 @@ impl Switchboard {
         }
     }
 
-    async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>, registered: Option<&str>) {
+    async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>) {
         let config = self.house.config();
-        let registered = registered.and_then(|trunk| config.trunks.get(trunk));
-        let registered = registered.filter(|trunk| trunk.inbound.over_registration);
-        let Some(trunk) = registered.or_else(|| config.trunk_of(invite.source.ip())) else {
+        // The guard knew it a moment ago; a trunk that was taken out since then takes no more calls.
+        let Some(trunk) = invite.trunk.as_ref().and_then(|trunk| config.trunks.get(trunk)) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
         let up = self.house.registry.len() + self.checking.len();
@@ -185,6 +184,10 @@ impl Switchboard {
             }
         }
         let rules = trunk.session;
+        let pass = match self.house.tolls.let_in(trunk) {
+            Ok(pass) => pass,
+            Err(rule) => return self.refuse(dialog, Cause::Overload.status(), Some(1), rule.label()).await,
+        };
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
@@ -237,7 +240,7 @@ impl Switchboard {
         self.house.registry.add(id, Arc::clone(&door));
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
-        let caller = CallerLeg { dialog, local, answer, came: translate::came(&invite) };
+        let caller = CallerLeg { dialog, local, answer, pass, came: translate::came(&invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }

@@ -1,0 +1,128 @@
+//! Who may dial what, and how much of a trunk is used: the guard's rules, asked with what the gateway knows.
+//!
+//! Every leg on a trunk holds a [`Pass`] as long as it lives, inbound and outbound.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::counter;
+use tracing::warn;
+
+use super::clock::unix_ms;
+use crate::actions::Plan;
+use crate::call::Cause;
+use crate::config::{Called, Config, Destination};
+use crate::guard::dialling::{self, Allowed, Attempt, Rule};
+use crate::guard::{Ledger, Ticket};
+use crate::model::{Address, CallId};
+use crate::store::CallOpen;
+use crate::trunk::Trunk;
+
+/// What all calls have used.
+#[derive(Debug, Default)]
+pub(super) struct Tolls {
+    ledger: Mutex<Ledger>,
+}
+
+/// A leg that was let in or out. What it uses ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Pass {
+    tolls: Arc<Tolls>,
+    /// `None` for what costs nothing and is not counted: emergency calls, and SIP URIs without a trunk.
+    ticket: Option<Ticket>,
+}
+
+impl Tolls {
+    /// Lets a call of a trunk in.
+    pub(super) fn let_in(self: &Arc<Tolls>, trunk: &Trunk) -> Result<Pass, Rule> {
+        let ticket = self.ledger().enter(unix_ms(), &trunk.id, &trunk.limits)?;
+        Ok(Pass { tolls: Arc::clone(self), ticket: Some(ticket) })
+    }
+
+    /// Lets a leg out, or says why not: to the log and the metrics, and as a cause to the call.
+    pub(super) fn let_out(
+        self: &Arc<Tolls>,
+        config: &Config,
+        plan: &Plan,
+        trunk: Option<&Trunk>,
+        to: &Address,
+        open: &CallOpen,
+    ) -> Result<Pass, Cause> {
+        self.judge(config, plan, trunk, to, open).map_err(|rule| {
+            say(open.id, trunk, rule);
+            match rule {
+                Rule::NoTrunk => Cause::Unavailable,
+                Rule::Calls | Rule::CallsPerSecond => Cause::Overload,
+                Rule::NoNumber => Cause::NotFound,
+                Rule::NotPlain
+                | Rule::RefusedPrefix
+                | Rule::Country
+                | Rule::Premium
+                | Rule::ShortCode
+                | Rule::Host
+                | Rule::OwnNumber
+                | Rule::Minutes
+                | Rule::AgentHour => Cause::NotAllowed,
+            }
+        })
+    }
+
+    fn judge(
+        self: &Arc<Tolls>,
+        config: &Config,
+        plan: &Plan,
+        trunk: Option<&Trunk>,
+        to: &Address,
+        open: &CallOpen,
+    ) -> Result<Pass, Rule> {
+        let allowed = dialling::judge(Attempt { to, is_written: plan.names(to), trunk })?;
+        let pass = |ticket| Pass { tolls: Arc::clone(self), ticket };
+        let (trunk, e164) = match (allowed, trunk) {
+            (Allowed::Number { e164, .. }, Some(trunk)) => (trunk, e164),
+            (Allowed::Emergency | Allowed::Uri, _) | (Allowed::Number { .. }, None) => return Ok(pass(None)),
+        };
+        if is_own(config, to.as_str(), e164.as_deref()) {
+            return Err(Rule::OwnNumber);
+        }
+        let agent = open.agent.as_deref().unwrap_or("");
+        let ticket = self.ledger().dial(unix_ms(), &trunk.id, agent, &trunk.limits)?;
+        Ok(pass(Some(ticket)))
+    }
+
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// The leg is answered; from now on it costs.
+    pub(super) fn answered(&self) {
+        if let Some(ticket) = self.ticket {
+            self.tolls.ledger().answer(unix_ms(), ticket);
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.tolls.ledger().close(unix_ms(), ticket);
+        }
+    }
+}
+
+/// Whether a call to this number would come back to one of our agents.
+fn is_own(config: &Config, number: &str, e164: Option<&str>) -> bool {
+    let bare = |number: &str| number.trim_start_matches('+').to_owned();
+    let ours = [Some(bare(number)), e164.map(bare)];
+    config.routes.iter().any(|route| match (&route.called, &route.to) {
+        (Called::Exactly(own), Destination::Agent(_)) => ours.contains(&Some(bare(own))),
+        (Called::Exactly(_) | Called::Prefix(_) | Called::Any, _) => false,
+    })
+}
+
+/// The number stays out of it: it is personal.
+fn say(call: CallId, trunk: Option<&Trunk>, rule: Rule) {
+    counter!("ringback_dials_refused_total", "rule" => rule.label()).increment(1);
+    let trunk = trunk.map(|trunk| trunk.id.as_str());
+    warn!(%call, trunk, rule = rule.label(), remedy = rule.remedy(), "not dialled: {rule}");
+}
