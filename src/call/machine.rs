@@ -174,7 +174,7 @@ impl Call {
         let plan = Arc::clone(&self.plan);
         let agent = match &plan.reception {
             Reception::Agent(agent) => agent,
-            Reception::Refuse { status, retry_after_s } => {
+            Reception::Refuse { status, retry_after_s, .. } => {
                 return self.refuse(*status, Cause::of_refusal(*status), *retry_after_s, Blame::Us, out);
             }
         };

@@ -29,11 +29,12 @@ pub(super) fn plan_routes(
                 // A route to an agent that is not there is a mistake, and no configuration comes of it.
                 (None, None) => continue,
             },
-            Destination::Refuse { status, retry_after_s } => {
-                plan(Reception::Refuse { status: *status, retry_after_s: *retry_after_s }, BTreeMap::new())
+            Destination::Refuse { status, reason, retry_after_s } => {
+                let (status, reason, retry_after_s) = (*status, reason.clone(), *retry_after_s);
+                plan(Reception::Refuse { status, reason, retry_after_s }, BTreeMap::new())
             }
         };
-        planned.push(Route { called: part.called, trunk: part.trunk, to: part.to, plan: made });
+        planned.push(Route { rule: part.rule, to: part.to, plan: made });
     }
     planned
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::actions::{Method, ParameterType, Phase};
 use crate::model::limits;
 
-pub use routes::{Reject, Route, RoutesFile};
+pub use routes::{Day, Reject, Route, RouteHeader, RouteHours, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
     Reliable, Session, Sign, TrunkFile, TrunkLimits, Verify,

@@ -125,7 +125,7 @@ impl Arms {
             Command::Reject { status, retry_after_s, .. } => {
                 self.tell_dialog(
                     LegId::CALLER,
-                    SipCommand::Reject { status, reason: None, retry_after_s, warning: None },
+                    SipCommand::Reject { status, reason: self.refusal_of(status), retry_after_s, warning: None },
                 )
                 .await;
                 self.forget(LegId::CALLER);
@@ -153,6 +153,14 @@ impl Arms {
             }
             // It is for the record, and nothing is left to do.
             Command::Finish(_) => {}
+        }
+    }
+
+    /// The words that the call's route has beside a status.
+    fn refusal_of(&self, with: u16) -> Option<String> {
+        match &self.plan.reception {
+            Reception::Refuse { status, reason, .. } if *status == with => reason.clone(),
+            _ => None,
         }
     }
 
@@ -258,7 +266,8 @@ impl Arms {
             }
         };
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-        let local = local(&self.house, opened.port(), session_id);
+        let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
+        let local = local(&self.house, codecs, opened.port(), session_id);
         self.dialling.insert(leg, dialling);
         self.place(leg, local, dial).await;
     }
@@ -398,9 +407,9 @@ impl Arms {
 }
 
 /// Our side of a leg's description.
-pub(super) fn local(house: &House, port: u16, session_id: u64) -> Local {
+pub(super) fn local(house: &House, codecs: Vec<Codec>, port: u16, session_id: u64) -> Local {
     let address = house.config().gateway.media.address;
-    Local { address, port, codecs: vec![Codec::Pcmu, Codec::Pcma], session_id, version: session_id }
+    Local { address, port, codecs, session_id, version: session_id }
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

@@ -1,8 +1,9 @@
 //! Between SIP's language and the call's. Nobody else speaks both.
 
 use crate::call::{Cause, Event, Invitation};
-use crate::model::{Codec, LegId, Party};
+use crate::model::{Codec, LegId};
 use crate::sip::{By, Failure, Invite, SipEvent};
+use crate::trunk::{Arrival, Shown, Trunk};
 
 use super::mailbox::Post;
 
@@ -39,29 +40,24 @@ pub(super) fn cause(failure: &Failure) -> Cause {
     }
 }
 
-/// The call's view of an INVITE. The number a trunk asserts counts more than the one the caller shows.
-pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> Invitation {
-    let shown = invite.asserted.as_ref().filter(|asserted| !asserted.user.reveal().is_empty()).unwrap_or(&invite.from);
-    let caller = if invite.anonymous {
-        Party { anonymous: true, ..Party::default() }
-    } else {
-        Party { user: shown.user.clone(), display: invite.from.display.clone(), anonymous: false }
-    };
-    let headers = invite.headers.iter().filter(|(name, _)| {
-        let name = name.to_ascii_lowercase();
-        name.starts_with("x-") || name == "user-to-user" || name == "diversion"
-    });
-    Invitation {
-        caller,
-        called: invite.called_user.clone().into(),
-        trunk: trunk.to_owned(),
-        headers: headers.map(|(name, value)| (variable(name), value.clone())).collect(),
-        codec,
+/// What an INVITE shows, in the words of the trunk room.
+pub(super) fn shown(invite: &Invite) -> Shown<'_> {
+    Shown {
+        called: &invite.called_user,
+        from_user: invite.from.user.reveal(),
+        from_display: invite.from.display.reveal(),
+        from_uri: invite.from.uri.reveal(),
+        headers: &invite.headers,
     }
 }
 
-/// `X-CRM-ID` becomes `crm_id`.
-fn variable(header: &str) -> String {
-    let name = header.to_ascii_lowercase();
-    name.strip_prefix("x-").unwrap_or(&name).replace('-', "_")
+/// The call's view of an INVITE that came by a trunk.
+pub(super) fn invitation(arrival: Arrival, trunk: &Trunk, codec: Option<Codec>) -> Invitation {
+    Invitation {
+        caller: arrival.caller,
+        called: arrival.called,
+        trunk: trunk.id.clone(),
+        headers: arrival.variables,
+        codec,
+    }
 }
