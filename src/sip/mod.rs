@@ -13,15 +13,13 @@ mod counters;
 mod dialog;
 mod digest;
 mod door;
-#[cfg(feature = "shell")]
-mod errand;
 mod event;
 mod message;
 #[cfg(feature = "shell")]
-mod mouths;
-#[cfg(feature = "shell")]
 mod net;
 mod session;
+#[cfg(feature = "shell")]
+mod stack;
 #[cfg(all(test, feature = "shell"))]
 mod tests;
 mod uac;
