@@ -157,7 +157,7 @@ fn inward(arguments: &Arguments, config: &Config) -> Result<Report, String> {
         }
     }
     let (words, outcome, is_taken) = match taken {
-        Some((n, route)) => told(&route.to, n + 1),
+        Some((n, route)) => told(&route.to, n + 1, asked.called),
         // The check sees to it that the last route takes everything.
         None => ("refused: no route takes it".to_owned(), json!({ "kind": "refused" }), false),
     };
@@ -212,13 +212,21 @@ fn named<'a>(config: &'a Config, id: &str) -> Result<&'a Trunk, String> {
     config.trunks.get(id).ok_or_else(|| format!("there is no trunk {id:?}; known: {}", known()))
 }
 
-fn told(to: &Destination, route: usize) -> (String, Value, bool) {
+fn told(to: &Destination, route: usize, called: &str) -> (String, Value, bool) {
     match to {
         Destination::Agent(agent) => (
             format!("agent {agent}, by route {route}"),
             json!({ "kind": "agent", "route": route, "agent": agent }),
             true,
         ),
+        Destination::Forward(forward) => {
+            let to = forward.to.as_ref().map_or(called, |to| to.source());
+            (
+                format!("sent on to {to} by trunk {}, by route {route}", forward.trunk),
+                json!({ "kind": "forward", "route": route, "trunk": forward.trunk, "to": to }),
+                true,
+            )
+        }
         Destination::Refuse { status, reason, retry_after_s } => {
             let words = reason.as_ref().map_or_else(String::new, |reason| format!(" {reason}"));
             let again = retry_after_s.map_or_else(String::new, |after| format!(", try again after {after} s"));
@@ -248,7 +256,7 @@ fn outward(arguments: &Arguments, config: &Config, number: &str) -> Result<Repor
     let caller = Party { user: Pii::new(user), display: Pii::default(), anonymous: hides };
     let mut vars = Vars::default();
     vars.set("call.trunk", Value::from(trunk.id.as_str()));
-    let shown = present(trunk, outbound, &caller, None, &vars);
+    let shown = present(trunk, outbound, &caller, &vars);
     let uris: Vec<String> = outbound.gateways.iter().map(|gateway| trunk.dialled_uri(outbound, gateway, &to)).collect();
     let verdict = dialling::judge(Attempt { to: &to, is_written: false, trunk: Some(trunk) });
 

@@ -29,6 +29,7 @@ pub(super) fn plan_routes(
                 // A route to an agent that is not there is a mistake, and no configuration comes of it.
                 (None, None) => continue,
             },
+            Destination::Forward(forward) => plan(Reception::Forward(forward.clone()), BTreeMap::new()),
             Destination::Refuse { status, reason, retry_after_s } => {
                 let (status, reason, retry_after_s) = (*status, reason.clone(), *retry_after_s);
                 plan(Reception::Refuse { status, reason, retry_after_s }, BTreeMap::new())

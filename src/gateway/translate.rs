@@ -5,6 +5,7 @@ use crate::model::{Codec, LegId};
 use crate::sip::{By, Failure, Invite, SipEvent};
 use crate::trunk::{Arrival, Shown, Trunk};
 
+use super::arms::Came;
 use super::mailbox::Post;
 
 /// What a dialog's event means to the call it belongs to; `None` for what a call need not know.
@@ -60,4 +61,19 @@ pub(super) fn invitation(arrival: Arrival, trunk: &Trunk, codec: Option<Codec>) 
         headers: arrival.variables,
         codec,
     }
+}
+
+/// When it may be tried again, when they said so.
+pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
+    match failure {
+        Failure::Refused { retry_after_s, .. } => *retry_after_s,
+        // Whoever says nothing says nothing of later either.
+        _ => None,
+    }
+}
+
+/// What a call that is passed on keeps of how it came.
+pub(super) fn came(invite: &Invite) -> Came {
+    let diversions = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("diversion"));
+    Came { max_forwards: invite.max_forwards, diversions: diversions.map(|(_, value)| value.clone()).collect() }
 }

@@ -45,6 +45,12 @@ impl Pattern {
         long_enough && self.places.iter().zip(&other.places).all(|(mine, theirs)| mine.covers(*theirs))
     }
 
+    /// The only number that it is for; `None` when there are several.
+    pub fn only(&self) -> Option<&str> {
+        let is_one = !self.is_open && self.places.iter().all(|place| matches!(place, Place::Letter(_)));
+        is_one.then_some(self.source.as_str())
+    }
+
     /// Whether it is for every number.
     pub fn is_any(&self) -> bool {
         self.is_open && self.places.is_empty()
@@ -193,6 +199,10 @@ mod tests {
         assert!(pattern("2[0-35]X").fits("239") && pattern("2[0-35]X").fits("250") && !pattern("2[0-35]X").fits("249"));
         assert!(pattern("+44*").fits("+4420") && !pattern("+44*").fits("4420"));
         assert!(pattern("*31#").fits("*31#") && !pattern("*31#").fits("31#"));
+        assert_eq!(
+            ["100", "10X", "10*"].map(|it| pattern(it).only().map(str::to_owned)),
+            [Some("100".into()), None, None]
+        );
         assert!(pattern("*").fits("") && pattern("*").is_any() && !pattern("X*").is_any());
     }
 

@@ -17,19 +17,12 @@ pub struct Presented {
     pub display: Pii<String>,
     /// Host of From; `None`: our address.
     pub host: Option<String>,
-    /// P-Asserted-Identity, Privacy, Diversion, and those that the trunk wants.
+    /// P-Asserted-Identity, Privacy, and those that the trunk wants.
     pub headers: Vec<(String, Pii<String>)>,
 }
 
-/// What we show to a trunk on behalf of a caller. `forwarded_by` is the number that the caller dialled, when the call is
-/// sent on without anybody here having answered it.
-pub fn present(
-    trunk: &Trunk,
-    outbound: &Outbound,
-    caller: &Party,
-    forwarded_by: Option<&str>,
-    vars: &Vars,
-) -> Presented {
+/// What we show to a trunk on behalf of a caller. Who diverted the call is another matter, and not said here.
+pub fn present(trunk: &Trunk, outbound: &Outbound, caller: &Party, vars: &Vars) -> Presented {
     let country = trunk.country.as_deref().and_then(Country::of);
     let write = |number: &str| numbers::written(number, outbound.format, country.as_deref());
     let policy = &outbound.caller;
@@ -47,12 +40,6 @@ pub fn present(
     }
     if is_hidden {
         add("Privacy", "id".to_owned());
-    }
-    if let Some(number) = forwarded_by.filter(|number| !number.is_empty()) {
-        let identity = identity(number, policy.host.as_deref(), country.as_deref());
-        if let Some(identity) = identity {
-            add("Diversion", format!("{identity};reason=unconditional;counter=1"));
-        }
     }
     for header in &outbound.headers {
         let value = header.value.render(vars, Place::Header);
@@ -108,9 +95,9 @@ mod tests {
         Party { anonymous: true, ..Party::default() }
     }
 
-    fn shown(caller: CallerPolicy, party: &Party, forwarded_by: Option<&str>) -> (String, String, Vec<String>) {
+    fn shown(caller: CallerPolicy, party: &Party) -> (String, String, Vec<String>) {
         let out = Outbound { caller, format: NumberFormat::Digits, ..outbound("sip:gw.example") };
-        let shown = present(&trunk(), &out, party, forwarded_by, &Vars::default());
+        let shown = present(&trunk(), &out, party, &Vars::default());
         let from = format!("{}@{}", shown.user.reveal(), shown.host.unwrap_or_default());
         let headers = shown.headers.iter().map(|(name, value)| format!("{name}: {}", value.reveal())).collect();
         (from, shown.display.reveal().clone(), headers)
@@ -118,8 +105,8 @@ mod tests {
 
     #[test]
     fn the_callers_number_or_ours_is_shown_as_the_trunk_writes_numbers() {
-        let theirs = shown(CallerPolicy::default(), &ada(), None);
-        let ours = shown(CallerPolicy { number: Some(OURS.into()), ..CallerPolicy::default() }, &ada(), None);
+        let theirs = shown(CallerPolicy::default(), &ada());
+        let ours = shown(CallerPolicy { number: Some(OURS.into()), ..CallerPolicy::default() }, &ada());
 
         assert_eq!(theirs, ("393401234567@".into(), "Ada".into(), vec![]));
         assert_eq!(ours, ("390212345600@".into(), String::new(), vec![]));
@@ -130,8 +117,8 @@ mod tests {
         let policy = CallerPolicy { number: Some(OURS.into()), asserts: true, ..CallerPolicy::default() };
         let with_host = CallerPolicy { host: Some("trunk.example".into()), ..policy.clone() };
 
-        assert_eq!(shown(policy, &ada(), None).2, ["P-Asserted-Identity: <tel:+390212345600>"]);
-        assert_eq!(shown(with_host, &ada(), None).2, ["P-Asserted-Identity: <sip:+390212345600@trunk.example>"]);
+        assert_eq!(shown(policy, &ada()).2, ["P-Asserted-Identity: <tel:+390212345600>"]);
+        assert_eq!(shown(with_host, &ada()).2, ["P-Asserted-Identity: <sip:+390212345600@trunk.example>"]);
     }
 
     #[test]
@@ -139,9 +126,9 @@ mod tests {
         let policy = CallerPolicy { number: Some(OURS.into()), asserts: true, ..CallerPolicy::default() };
         let show_ours = CallerPolicy { anonymous: Anonymous::ShowOurs, ..policy.clone() };
 
-        let hide = shown(policy, &hidden(), None);
-        let ours = shown(show_ours, &hidden(), None);
-        let nothing_known = shown(CallerPolicy { asserts: true, ..CallerPolicy::default() }, &hidden(), None);
+        let hide = shown(policy, &hidden());
+        let ours = shown(show_ours, &hidden());
+        let nothing_known = shown(CallerPolicy { asserts: true, ..CallerPolicy::default() }, &hidden());
 
         assert_eq!(hide.0, "anonymous@anonymous.invalid");
         assert_eq!(hide.2, ["P-Asserted-Identity: <tel:+390212345600>", "Privacy: id"]);
@@ -153,17 +140,6 @@ mod tests {
     }
 
     #[test]
-    fn who_forwards_a_call_says_so() {
-        let policy = CallerPolicy::default();
-
-        assert_eq!(
-            shown(policy.clone(), &ada(), Some("0212345678")).2,
-            ["Diversion: <tel:+390212345678>;reason=unconditional;counter=1"]
-        );
-        assert_eq!(shown(policy, &ada(), Some("100")).2, Vec::<String>::new());
-    }
-
-    #[test]
     fn headers_are_made_of_variables_and_hold_one_line() {
         let header = |name: &str, value: &str| HeaderOut { name: name.into(), value: Template::parse(value).unwrap() };
         let headers = vec![header("X-Order", "{{order.id}}"), header("X-None", "{{nothing}}"), header("X-Fix", "a")];
@@ -171,7 +147,7 @@ mod tests {
         let mut vars = Vars::default();
         vars.set("order.id", "42\r\nX-Evil: 1".into());
 
-        let shown = present(&trunk(), &out, &ada(), None, &vars).headers;
+        let shown = present(&trunk(), &out, &ada(), &vars).headers;
 
         let lines: Vec<_> = shown.iter().map(|(name, value)| (name.as_str(), value.reveal().as_str())).collect();
         assert_eq!(lines, [("X-Order", "42  X-Evil: 1"), ("X-Fix", "a")]);

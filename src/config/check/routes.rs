@@ -143,15 +143,18 @@ impl Check<'_> {
             self.report(mistake.hint("write status or reject"));
             return refused(status);
         }
-        if let (Some(status), None) = (route.status, &route.agent) {
+        if let (Some(status), None, None) = (route.status, &route.agent, &route.forward) {
             return refused(status);
         }
+        if let (Some(forward), None, false) = (&route.forward, &route.agent, is_refused) {
+            return Destination::Forward(self.forward(&at.key("forward"), forward));
+        }
         match (&route.agent, route.reject) {
-            (Some(agent), None) if route.status.is_none() => {
+            (Some(agent), None) if route.forward.is_none() && route.status.is_none() => {
                 self.refer(Kind::Agent, &at.key("agent"), agent);
                 Destination::Agent(agent.clone())
             }
-            (None, Some(reject)) => {
+            (None, Some(reject)) if route.forward.is_none() => {
                 let cause = match reject {
                     raw::Reject::Busy => Cause::Busy,
                     raw::Reject::NotFound => Cause::NotFound,
@@ -162,12 +165,12 @@ impl Check<'_> {
                 refused(cause.status())
             }
             (agent, _) => {
-                let (message, absent) = match agent {
-                    Some(_) => ("a route leads to an agent or is rejected, not both", false),
-                    None => ("this route leads nowhere", true),
+                let (message, absent) = match (agent, &route.forward) {
+                    (None, None) => ("this route leads nowhere", true),
+                    _ => ("a route leads to an agent, to another trunk or back; it is one of the three", false),
                 };
                 let mistake = Mistake::error(code::EXACTLY_ONE, at.clone(), message)
-                    .hint(r#"write agent = "id", or reject = "not_found""#);
+                    .hint(r#"write agent = "id", forward = { trunk = "id" }, or reject = "not_found""#);
                 self.report(Mistake { is_absence: absent, ..mistake });
                 refused(Cause::NotFound.status())
             }

@@ -16,7 +16,8 @@ pub struct RoutesFile {
     pub route: Vec<Route>,
 }
 
-/// Where calls go: to an `agent`, or back with `reject` or `status`. All that is said of the calls must hold.
+/// Where calls go: to an `agent`, to another trunk with `forward`, or back with `reject` or `status`. All that is said of
+/// the calls must hold.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["called"]))]
@@ -40,6 +41,8 @@ pub struct Route {
     /// The agent that answers.
     #[schemars(length(min = 1))]
     pub agent: Option<String>,
+    /// Another trunk that gets the call.
+    pub forward: Option<Forward>,
     /// How the call is refused.
     pub reject: Option<Reject>,
     /// The SIP status with which the call is refused, instead of `reject`.
@@ -108,6 +111,30 @@ pub enum Day {
 impl Day {
     /// The week.
     pub const ALL: [Day; 7] = [Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri, Day::Sat, Day::Sun];
+}
+
+/// Another trunk that gets a call.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["trunk"]))]
+pub struct Forward {
+    /// The trunk, by id; it must have an `outbound`.
+    #[schemars(length(min = 1))]
+    pub trunk: String,
+    /// Whom to call there: a number or SIP URI; may hold variables, but not in a URI's host. Left out, the number that
+    /// was called.
+    #[schemars(length(min = 1))]
+    pub to: Option<String>,
+    /// How long it may ring.
+    #[schemars(range(min = 1, max = 180))]
+    pub ring_s: u64,
+}
+
+impl Default for Forward {
+    fn default() -> Forward {
+        // Carriers give up on a call that rings longer.
+        Forward { trunk: String::new(), to: None, ring_s: 120 }
+    }
 }
 
 /// How a call is refused.
