@@ -37,4 +37,6 @@ pub use origin::{Origin, Scheme};
 pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
-pub use tree::{Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, SipListeners, Store};
+pub use tree::{
+    Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, Signers, SipListeners, Store,
+};

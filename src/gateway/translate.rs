@@ -1,8 +1,8 @@
 //! Between SIP's language and the call's. Nobody else speaks both.
 
 use crate::call::{Cause, Event, Invitation};
-use crate::model::{Codec, LegId};
-use crate::sip::{By, Failure, Invite, SipEvent};
+use crate::model::{Codec, LegId, Verification};
+use crate::sip::{By, Caller, Failure, Invite, SipEvent};
 use crate::trunk::{Arrival, Shown, Trunk};
 
 use super::arms::Came;
@@ -42,7 +42,7 @@ pub(super) fn cause(failure: &Failure) -> Cause {
 }
 
 /// What an INVITE shows, in the words of the trunk room.
-pub(super) fn shown(invite: &Invite) -> Shown<'_> {
+pub(super) fn shows(invite: &Invite) -> Shown<'_> {
     Shown {
         called: &invite.called_user,
         from_user: invite.from.user.reveal(),
@@ -53,13 +53,19 @@ pub(super) fn shown(invite: &Invite) -> Shown<'_> {
 }
 
 /// The call's view of an INVITE that came by a trunk.
-pub(super) fn invitation(arrival: Arrival, trunk: &Trunk, codec: Option<Codec>) -> Invitation {
+pub(super) fn invitation(
+    arrival: Arrival,
+    trunk: &Trunk,
+    codec: Option<Codec>,
+    identity: Option<Verification>,
+) -> Invitation {
     Invitation {
         caller: arrival.caller,
         called: arrival.called,
         trunk: trunk.id.clone(),
         headers: arrival.variables,
         codec,
+        identity,
     }
 }
 
@@ -70,6 +76,12 @@ pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
         // Whoever says nothing says nothing of later either.
         _ => None,
     }
+}
+
+/// Whose number a signature must be for. The number that a trusted trunk asserts counts more than the one the caller shows.
+pub(super) fn shown(invite: &Invite, is_trusted: bool) -> &Caller {
+    let asserted = invite.asserted.as_ref().filter(|asserted| is_trusted && !asserted.user.reveal().is_empty());
+    asserted.unwrap_or(&invite.from)
 }
 
 /// What a call that is passed on keeps of how it came.
