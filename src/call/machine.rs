@@ -158,6 +158,11 @@ impl Call {
         self.timers.next()
     }
 
+    /// What is known so far.
+    pub fn vars(&self) -> &Vars {
+        &self.vars
+    }
+
     /// Whether [`Command::Finish`] was said.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over

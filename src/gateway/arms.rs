@@ -24,10 +24,11 @@ use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
-use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
+use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local};
 use crate::sip::{Dial, DialogId, Failure, SipCommand};
 use crate::store::CallOpen;
+use crate::trunk::{Presented, Trunk, present};
 
 /// Everything of a call but its decisions.
 pub(super) struct Arms {
@@ -38,6 +39,10 @@ pub(super) struct Arms {
     pub(super) door: Arc<Door>,
     pub(super) plan: Arc<Plan>,
     pub(super) open: CallOpen,
+    /// Who calls, as whoever is dialled may learn it.
+    caller: Party,
+    /// What was known when somebody was dialled last.
+    pub(super) vars: Vars,
     media: CallMedia,
     pub(super) legs: HashMap<LegId, LegWire>,
     /// Of legs that are or were dialled: the gateways left to try.
@@ -69,6 +74,7 @@ pub(super) struct Answer {
 
 /// The caller's leg as the switchboard prepared it.
 pub(super) struct CallerLeg {
+    pub(super) party: Party,
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
@@ -101,6 +107,8 @@ impl Arms {
             door,
             plan,
             open,
+            caller: caller.party,
+            vars: Vars::default(),
             media,
             legs: HashMap::from([(LegId::CALLER, wire)]),
             dialling: HashMap::new(),
@@ -278,10 +286,23 @@ impl Arms {
         }
     }
 
+    /// What a trunk is shown of the caller.
+    fn presented(&self, trunk: Option<&Trunk>) -> Presented {
+        let by = trunk.and_then(|trunk| Some((trunk, trunk.outbound.as_ref()?)));
+        match by {
+            Some((trunk, outbound)) => present(trunk, outbound, &self.caller, &self.vars),
+            None => Presented {
+                user: self.caller.user.clone(),
+                display: self.caller.display.clone(),
+                ..Presented::default()
+            },
+        }
+    }
+
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
-        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open, dial) {
+        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), self.presented(trunk), dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
         };

@@ -11,10 +11,9 @@ use tracing::warn;
 
 use super::house::House;
 use crate::call::Cause;
-use crate::model::{Address, CallId, LegId, Pii};
+use crate::model::{Address, CallId, LegId};
 use crate::sip::{Dial, Failure, Login};
-use crate::store::CallOpen;
-use crate::trunk::{Credentials, Trunk};
+use crate::trunk::{Credentials, Presented, Trunk};
 
 /// One way to place a call: an INVITE to one gateway, complete but for our description.
 #[derive(Debug)]
@@ -33,27 +32,31 @@ pub(super) fn attempts(
     house: &House,
     trunk: Option<&Trunk>,
     to: &Address,
-    open: &CallOpen,
+    presented: Presented,
     said: Dial,
 ) -> Result<VecDeque<Attempt>, Cause> {
     let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
-    let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
-    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), ..said };
+    let plain = Dial { from_user: presented.user, from_display: presented.display, from_host: presented.host, ..said };
     match (to, trunk.zip(outbound)) {
         // Directly, wherever it leads. The trunk's password is not shown to strangers.
         (Address::Uri(uri), _) => {
-            let dial = Dial { to: uri.clone(), ..plain };
+            // RFC 3325 §5: an asserted identity is for those who are trusted. That somebody hides is for everybody.
+            let privacy = presented.headers.into_iter().filter(|(name, _)| name == "Privacy");
+            let headers = plain.headers.iter().cloned().chain(privacy).collect();
+            let dial = Dial { to: uri.clone(), headers, ..plain };
             Ok(VecDeque::from([Attempt { gateway: None, dial }]))
         }
         // A number, and no trunk that would carry it.
         (Address::Number(_), None) => Err(Cause::Unavailable),
         (Address::Number(_), Some((trunk, outbound))) => {
             let credentials = outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials));
+            let headers: Vec<_> = plain.headers.iter().cloned().chain(presented.headers).collect();
             let gateways = outbound.gateways.iter();
             let attempts = gateways.map(|gateway| Attempt {
                 gateway: Some(gateway.clone()),
                 dial: Dial {
-                    to: outbound.uri_of(gateway, to),
+                    to: trunk.dialled_uri(outbound, gateway, to),
+                    headers: headers.clone(),
                     credentials: credentials.clone(),
                     silence: Some(outbound.silence),
                     ..plain.clone()

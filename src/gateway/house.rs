@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 
 use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
+use super::reload::Loader;
 use crate::config::Config;
 use crate::journal::Entry;
 use crate::media::Workers;
@@ -35,6 +36,10 @@ pub(super) struct House {
     pub(super) clips: Arc<Clips>,
     pub(super) journals: Journals,
     pub(super) registry: Registry,
+    /// How the files are read again; `None` for a house that was built without any.
+    pub(super) loader: Option<Loader>,
+    /// Held while the files are read again.
+    pub(super) reloading: Mutex<()>,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

@@ -21,10 +21,12 @@ mod journals;
 mod live;
 mod mailbox;
 mod registry;
+mod reload;
 mod start;
 mod switchboard;
 mod translate;
 
 pub use clock::unix_ms;
 pub use house::Watched;
+pub use reload::{Loader, ReloadError, Reloaded};
 pub use start::{Gateway, Options, StartError};

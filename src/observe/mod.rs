@@ -34,6 +34,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_agent_frames_dropped_total", Counter, "audio for an agent whose socket has stalled"),
     ("ringback_agent_tokens_total", Counter, "tokens that agents' vendors counted, by way"),
     ("ringback_agent_underruns_total", Counter, "times an agent's audio ran dry in the middle of an utterance"),
+    ("ringback_reloads_total", Counter, "times the configuration was read again, by result"),
     ("ringback_clips_missing_total", Counter, "prompts that could not be played"),
     ("ringback_http_requests_total", Counter, "requests of actions by result"),
     ("ringback_identities_total", Counter, "signed callers' identities, by what they came to"),

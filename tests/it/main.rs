@@ -10,6 +10,7 @@ mod config_examples;
 mod demo_verdict;
 mod gateway_agent;
 mod gateway_calls;
+mod gateway_trunks;
 mod house;
 mod interop_baresip;
 mod interop_sipp;
