@@ -59,6 +59,9 @@ pub enum Reception {
     Refuse {
         /// 300 to 699.
         status: u16,
+        /// The words beside it; the usual ones when `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// Seconds after which to try again.
         retry_after_s: Option<u32>,
     },

@@ -12,6 +12,7 @@ mod exit;
 mod expect;
 pub mod phone;
 mod replay;
+mod route_test;
 mod run;
 mod screen;
 mod signals;
@@ -46,6 +47,7 @@ enum Command {
     Call(call::Arguments),
     Replay(replay::Arguments),
     Trunks(trunks::Arguments),
+    RouteTest(route_test::Arguments),
 }
 
 impl Command {
@@ -57,6 +59,7 @@ impl Command {
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
             Command::Trunks(arguments) => block_on("warn", trunks::run(arguments)),
+            Command::RouteTest(arguments) => route_test::run(&arguments),
         }
     }
 }
@@ -77,5 +80,6 @@ Exit codes:
   0   all is well
   1   something was not as expected
   2   the command line is wrong
+  3   a call would be refused
   69  the other side cannot be reached
   78  the configuration is wrong";

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use metrics::{counter, gauge};
 use serde_json::{Value, json};
@@ -16,10 +16,11 @@ use tokio::task::JoinSet;
 
 use super::clock::unix_ms;
 use super::house::House;
+use super::reload::{ReloadError, reload};
 use crate::observe;
 use crate::trunk::gateways::Standing;
 
-/// Serves `/health`, `/ready`, `/metrics` and `/trunks`.
+/// Serves `/health`, `/ready`, `/metrics` and `/trunks`, and reads the files again on `POST /reload`.
 pub(super) async fn serve(house: Arc<House>, address: SocketAddr, tasks: &mut JoinSet<()>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
@@ -28,6 +29,7 @@ pub(super) async fn serve(house: Arc<House>, address: SocketAddr, tasks: &mut Jo
         .route("/ready", get(ready))
         .route("/metrics", get(exposition))
         .route("/trunks", get(trunks))
+        .route("/reload", post(reread))
         .with_state(house);
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -48,6 +50,26 @@ async fn ready(State(house): State<Arc<House>>) -> (StatusCode, &'static str) {
 
 async fn trunks(State(house): State<Arc<House>>) -> Json<Value> {
     Json(json!({ "trunks": house.trunks.snapshot(), "now_unix_ms": unix_ms() }))
+}
+
+async fn reread(State(house): State<Arc<House>>) -> (StatusCode, Json<Value>) {
+    match reload(&house).await {
+        Ok(done) => {
+            let told = json!({
+                "ok": true,
+                "revision": done.revision,
+                "before": done.before,
+                "needs_a_start": done.needs_a_start,
+                "warnings": done.warnings.json()["diagnostics"],
+            });
+            (StatusCode::OK, Json(told))
+        }
+        Err(ReloadError::Broken(found)) => (StatusCode::UNPROCESSABLE_ENTITY, Json(found.json())),
+        Err(refused @ (ReloadError::NoLoader | ReloadError::Failed)) => {
+            let told = json!({ "ok": false, "error": refused.to_string() });
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(told))
+        }
+    }
 }
 
 async fn exposition(State(house): State<Arc<House>>) -> String {

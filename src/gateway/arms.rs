@@ -28,10 +28,11 @@ use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
-use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
+use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local};
 use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
+use crate::trunk::{Presented, Trunk, present};
 
 /// Everything of a call but its decisions.
 pub(super) struct Arms {
@@ -42,6 +43,10 @@ pub(super) struct Arms {
     pub(super) door: Arc<Door>,
     pub(super) plan: Arc<Plan>,
     pub(super) open: CallOpen,
+    /// Who calls, as whoever is dialled may learn it.
+    caller: Party,
+    /// What was known when somebody was dialled last.
+    pub(super) vars: Vars,
     media: CallMedia,
     pub(super) legs: HashMap<LegId, LegWire>,
     /// Of legs that are or were dialled: the gateways left to try.
@@ -90,6 +95,7 @@ pub(super) struct Answer {
 
 /// The caller's leg as the switchboard prepared it.
 pub(super) struct CallerLeg {
+    pub(super) party: Party,
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
@@ -124,6 +130,8 @@ impl Arms {
             door,
             plan,
             open,
+            caller: caller.party,
+            vars: Vars::default(),
             media,
             legs: HashMap::from([(LegId::CALLER, wire)]),
             dialling: HashMap::new(),
@@ -163,7 +171,7 @@ impl Arms {
             Command::Reject { status, retry_after_s, .. } => {
                 self.tell_dialog(
                     LegId::CALLER,
-                    SipCommand::Reject { status, reason: None, retry_after_s, warning: None },
+                    SipCommand::Reject { status, reason: self.refusal_of(status), retry_after_s, warning: None },
                 )
                 .await;
                 self.forget(LegId::CALLER);
@@ -212,6 +220,14 @@ impl Arms {
             }
             // It is for the record, and nothing is left to do.
             Command::Finish(_) => {}
+        }
+    }
+
+    /// The words that the call's route has beside a status.
+    fn refusal_of(&self, with: u16) -> Option<String> {
+        match &self.plan.reception {
+            Reception::Refuse { status, reason, .. } if *status == with => reason.clone(),
+            _ => None,
         }
     }
 
@@ -338,6 +354,19 @@ impl Arms {
         }
     }
 
+    /// What a trunk is shown of the caller.
+    fn presented(&self, trunk: Option<&Trunk>) -> Presented {
+        let by = trunk.and_then(|trunk| Some((trunk, trunk.outbound.as_ref()?)));
+        match by {
+            Some((trunk, outbound)) => present(trunk, outbound, &self.caller, &self.vars),
+            None => Presented {
+                user: self.caller.user.clone(),
+                display: self.caller.display.clone(),
+                ..Presented::default()
+            },
+        }
+    }
+
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
@@ -348,7 +377,7 @@ impl Arms {
             Ok(pass) => pass,
             Err(cause) => return self.post(failed(leg, cause)),
         };
-        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open, dial) {
+        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), self.presented(trunk), dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
         };
@@ -362,7 +391,8 @@ impl Arms {
             }
         };
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-        let local = local(&self.house, opened.port(), session_id);
+        let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
+        let local = local(&self.house, codecs, opened.port(), session_id);
         self.dialling.insert(leg, dialling);
         self.place(leg, local, dial).await;
     }
@@ -514,9 +544,9 @@ fn failed(leg: LegId, cause: Cause) -> Event {
 }
 
 /// Our side of a leg's description.
-pub(super) fn local(house: &House, port: u16, session_id: u64) -> Local {
+pub(super) fn local(house: &House, codecs: Vec<Codec>, port: u16, session_id: u64) -> Local {
     let address = house.config().gateway.media.address;
-    Local { address, port, codecs: vec![Codec::Pcmu, Codec::Pcma], session_id, version: session_id }
+    Local { address, port, codecs, session_id, version: session_id }
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

@@ -14,12 +14,11 @@ use super::house::House;
 use super::signing;
 use super::tolls::Pass;
 use crate::call::Cause;
-use crate::model::{Address, CallId, LegId, Pii};
+use crate::model::{Address, CallId, LegId};
 use crate::sip::ask::sign_of_call;
 use crate::sip::{Dial, Failure, Login};
-use crate::store::CallOpen;
 use crate::trunk::gateways::Sign;
-use crate::trunk::{Credentials, Trunk};
+use crate::trunk::{Credentials, Presented, Trunk};
 
 /// One way to place a call: an INVITE to one gateway, complete but for our description.
 #[derive(Debug)]
@@ -38,17 +37,20 @@ pub(super) fn attempts(
     house: &House,
     trunk: Option<&Trunk>,
     to: &Address,
-    open: &CallOpen,
+    presented: Presented,
     said: Dial,
 ) -> Result<VecDeque<Attempt>, Cause> {
     let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
-    let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
     let rules = trunk.map(|trunk| trunk.session).unwrap_or_default();
-    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), rules, ..said };
+    let plain =
+        Dial { from_user: presented.user, from_display: presented.display, from_host: presented.host, rules, ..said };
     match (to, trunk.zip(outbound)) {
         // Directly, wherever it leads. The trunk's password is not shown to strangers.
         (Address::Uri(uri), _) => {
-            let dial = Dial { to: uri.clone(), ..plain };
+            // RFC 3325 §5: an asserted identity is for those who are trusted. That somebody hides is for everybody.
+            let privacy = presented.headers.into_iter().filter(|(name, _)| name == "Privacy");
+            let headers = plain.headers.iter().cloned().chain(privacy).collect();
+            let dial = Dial { to: uri.clone(), headers, ..plain };
             Ok(VecDeque::from([Attempt { gateway: None, dial }]))
         }
         // A number, and no trunk that would carry it.
@@ -56,13 +58,15 @@ pub(super) fn attempts(
         (Address::Number(_), Some((trunk, outbound))) => {
             let credentials = outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials));
             let plain = signing::signed(house, trunk, to, plain);
+            let headers: Vec<_> = plain.headers.iter().cloned().chain(presented.headers).collect();
             let route = house.trunks.service_route(&trunk.id);
             let order = house.trunks.order(&trunk.id, outbound);
             let gateways = order.into_iter().filter_map(|at| outbound.gateways.get(at));
             let attempts = gateways.map(|gateway| Attempt {
                 gateway: Some(gateway.clone()),
                 dial: Dial {
-                    to: outbound.uri_of(gateway, to),
+                    to: trunk.dialled_uri(outbound, gateway, to),
+                    headers: headers.clone(),
                     credentials: credentials.clone(),
                     silence: Some(outbound.silence),
                     route: route.clone(),

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 
 use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
+use super::reload::Loader;
 use super::tolls::Tolls;
 use super::trunks::Trunks;
 use crate::config::Config;
@@ -42,6 +43,10 @@ pub(super) struct House {
     pub(super) tolls: Arc<Tolls>,
     /// Who may come in now.
     pub(super) access: InForce,
+    /// How the files are read again; `None` for a house that was built without any.
+    pub(super) loader: Option<Loader>,
+    /// Held while the files are read again.
+    pub(super) reloading: Mutex<()>,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

@@ -22,6 +22,7 @@ mod journals;
 mod live;
 mod mailbox;
 mod registry;
+mod reload;
 mod signing;
 mod start;
 mod switchboard;
@@ -32,5 +33,6 @@ mod upkeep;
 
 pub use clock::unix_ms;
 pub use house::Watched;
+pub use reload::{Loader, ReloadError, Reloaded};
 pub use start::{Gateway, Options, StartError};
 pub use trunks::{Calls, GatewayState, LastAnswer, RegistrationState, TrunkState};

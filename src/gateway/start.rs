@@ -17,6 +17,7 @@ use super::clock::{HouseClock, unix_ms};
 use super::house::{House, Watched};
 use super::journals::Journals;
 use super::registry::Registry;
+use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
 use super::trunks::{TrunkState, Trunks};
 use super::{access, admin, ears, finish, upkeep};
@@ -47,11 +48,13 @@ pub struct Gateway {
 pub struct Options {
     /// When a webhook is tried again.
     pub webhooks: Schedule,
+    /// How the files are read again while calls are up; `None`: they are not.
+    pub loader: Option<Loader>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { webhooks: Schedule::webhooks() }
+        Options { webhooks: Schedule::webhooks(), loader: None }
     }
 }
 
@@ -116,6 +119,8 @@ impl Gateway {
             workflows,
             journals,
             watch,
+            loader: options.loader,
+            reloading: Mutex::new(()),
             is_draining: AtomicBool::new(false),
         });
         let orphans = finish::end_orphans(&house).await.map_err(|error| StartError::new("store", "", error))?;
@@ -173,6 +178,14 @@ impl Gateway {
     /// What is kept.
     pub fn store(&self) -> &Store {
         &self.house.store
+    }
+
+    /// Reads the files again and takes what they say, without touching calls that are up.
+    ///
+    /// # Errors
+    /// When there is a mistake in the files; then nothing is changed.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        reload::reload(&self.house).await
     }
 
     /// Takes no more calls and waits for those that are up; after `patience` they are ended.
@@ -238,7 +251,7 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
 }
 
 /// Every credential that an action or an agent may need. One that is missing fails what needs it, and says so now.
-fn secrets(config: &Config) -> Secrets {
+pub(super) fn secrets(config: &Config) -> Secrets {
     let of_agents = config.agents.values().filter_map(|agent| match &agent.connector {
         Connector::Vendor { secret, .. } => secret.clone(),
         Connector::Flow(_) | Connector::Echo => None,

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::clock::unix_ms;
 use crate::actions::Plan;
 use crate::call::Cause;
-use crate::config::{Called, Config, Destination};
+use crate::config::{Config, Destination};
 use crate::guard::dialling::{self, Allowed, Attempt, Rule};
 use crate::guard::{Ledger, Ticket};
 use crate::model::{Address, CallId};
@@ -114,10 +114,8 @@ impl Drop for Pass {
 fn is_own(config: &Config, number: &str, e164: Option<&str>) -> bool {
     let bare = |number: &str| number.trim_start_matches('+').to_owned();
     let ours = [Some(bare(number)), e164.map(bare)];
-    config.routes.iter().any(|route| match (&route.called, &route.to) {
-        (Called::Exactly(own), Destination::Agent(_)) => ours.contains(&Some(bare(own))),
-        (Called::Exactly(_) | Called::Prefix(_) | Called::Any, _) => false,
-    })
+    let mut of_agents = config.routes.iter().filter(|route| matches!(route.to, Destination::Agent(_)));
+    of_agents.any(|route| route.rule.called.only().is_some_and(|own| ours.contains(&Some(bare(own)))))
 }
 
 /// The number stays out of it: it is personal.

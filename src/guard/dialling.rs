@@ -580,6 +580,7 @@ mod tests {
             is_trusted: false,
             country: country.map(str::to_owned),
             codecs: Vec::new(),
+            leads_codecs: false,
             inbound: Inbound::default(),
             outbound: Some(outbound),
             registration: None,

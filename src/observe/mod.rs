@@ -42,6 +42,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_guard_sources", Gauge, "addresses that the guard remembers"),
     ("ringback_http_requests_total", Counter, "requests of actions by result"),
     ("ringback_identities_total", Counter, "signed callers' identities, by what they came to"),
+    ("ringback_reloads_total", Counter, "times the configuration was read again, by result"),
     ("ringback_identity_fetches_total", Counter, "certificates of signers fetched, by result"),
     ("ringback_journal_errors_total", Counter, "journal lines that could not be written"),
     (

@@ -11,6 +11,7 @@ mod demo_verdict;
 mod gateway_agent;
 mod gateway_calls;
 mod gateway_tolls;
+mod gateway_trunks;
 mod house;
 mod interop_baresip;
 mod interop_digest;

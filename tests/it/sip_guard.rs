@@ -319,6 +319,7 @@ fn trunk(id: &str, inbound: Inbound) -> Trunk {
         is_trusted: false,
         country: None,
         codecs: Vec::new(),
+        leads_codecs: false,
         inbound,
         outbound: None,
         registration: None,
