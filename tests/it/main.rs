@@ -24,6 +24,7 @@ mod rig;
 mod services_http;
 mod sip_digest;
 mod sip_door;
+mod sip_forward;
 mod sip_in;
 mod sip_names;
 mod sip_out;
