@@ -9,6 +9,7 @@ mod admin;
 mod admission;
 mod agents;
 mod arms;
+mod certificates;
 mod clips;
 mod clock;
 mod dialling;

@@ -17,7 +17,7 @@ use super::house::{House, Watched};
 use super::journals::Journals;
 use super::registry::Registry;
 use super::switchboard::{Ask, Switchboard};
-use super::{admin, ears, finish};
+use super::{admin, certificates, ears, finish};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
@@ -80,6 +80,13 @@ impl Gateway {
         let (sip, events) = Sip::bind(SipConfig {
             udp: gateway.sip.udp.clone(),
             tcp: gateway.sip.tcp.clone(),
+            listen_tls: gateway.sip.tls.clone(),
+            ws: gateway.sip.ws.clone(),
+            wss: gateway.sip.wss.clone(),
+            tls: certificates::read(&config)?,
+            nameservers: gateway.sip.nameservers.clone(),
+            advertised: gateway.sip.advertised.clone(),
+            keep_alive: gateway.sip.keep_alive,
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
             ..SipConfig::default()
         })
@@ -122,6 +129,16 @@ impl Gateway {
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })
+    }
+
+    /// Reads the certificates of SIP again; connections that are open keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them; then the old ones stay.
+    pub fn reload_certificates(&self) -> Result<(), StartError> {
+        let tls = certificates::read(&self.house.config())?;
+        self.house.sip.reload_tls(tls).map_err(|error| StartError::new("SIP certificates", "", error))
     }
 
     /// Where SIP is spoken.
@@ -239,7 +256,7 @@ pub struct StartError {
 }
 
 impl StartError {
-    fn new(what: &'static str, which: impl fmt::Display, why: impl fmt::Display) -> StartError {
+    pub(super) fn new(what: &'static str, which: impl fmt::Display, why: impl fmt::Display) -> StartError {
         StartError { what, which: which.to_string(), why: why.to_string() }
     }
 }
