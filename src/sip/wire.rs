@@ -348,7 +348,7 @@ impl Wire {
             (Leg::Out(uac), Report::InviteOver(_)) => uac.on_invite_over(&mut out),
             (Leg::Out(uac), Report::ByeDone(_)) => uac.on_bye_done(&mut out),
             (Leg::In(uas), Report::ByeDone(_)) => uas.on_bye_done(&mut out),
-            // Reports of errands of an earlier phase.
+            // What comes too late for its phase.
             (Leg::In(_) | Leg::Out(_) | Leg::Lookup(_), _) => {}
         }
         self.carry_out(id, out).await;
