@@ -190,6 +190,8 @@ pub(super) mod code {
     pub(crate) const DIAL_HOST: &str = "RB1406";
     /// A number is dialled, and no trunk can.
     pub(crate) const NO_OUTBOUND: &str = "RB1407";
+    /// A certificate that cannot be used, or not for long.
+    pub(crate) const CERTIFICATE: &str = "RB1408";
     /// No such connector.
     pub(crate) const NO_CONNECTOR: &str = "RB1501";
     /// A vendor's setting that is wrong.

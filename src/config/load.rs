@@ -16,7 +16,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, code};
 use super::plan::plan_routes;
 use super::schema::{FileKind, validate};
 use super::source::{Source, move_addresses, without_controls};
-use super::{Config, secret};
+use super::{Config, certificates, secret};
 use crate::model::limits;
 use crate::stir::{SigningKey, Trust};
 
@@ -50,6 +50,10 @@ pub fn load(dir: &Path, options: &Options) -> Result<(Config, Diagnostics), Diag
     reading.secrets(wanted.secrets);
     reading.keys(wanted.keys);
     reading.trust(wanted.trust);
+    if let Some(gateway) = &parts.gateway {
+        let at = At::file("gateway.toml").key("sip").key("tls");
+        reading.take(certificates::judge(dir, &at, &gateway.sip.certificates));
+    }
     if reading.mistakes.len() >= limits::CONFIG_MISTAKES_KEPT {
         // Behind that many warnings an error may have been forgotten.
         let what = "there are more mistakes here than can be kept";
@@ -61,6 +65,10 @@ pub fn load(dir: &Path, options: &Options) -> Result<(Config, Diagnostics), Diag
         Some(mut gateway) if diagnostics.errors() == 0 => {
             gateway.prompts = prompts;
             gateway.identity.trust = gateway.identity.trust.map(|trust| dir.join(trust));
+            let certificates = &mut gateway.sip.certificates;
+            for path in [&mut certificates.certificate, &mut certificates.client_ca, &mut certificates.trust] {
+                *path = path.as_ref().map(|path| dir.join(path));
+            }
             let config = Config {
                 routes: plan_routes(&revision, parts.routes, &parts.agents, &parts.workflows),
                 revision,

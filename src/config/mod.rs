@@ -5,6 +5,8 @@
 //! secret is only ever a reference: [`secret()`] fetches it for whoever sends it.
 //! Start at [`Config`], then [`raw`].
 
+#[cfg(feature = "shell")]
+mod certificates;
 #[cfg_attr(not(feature = "shell"), allow(dead_code, reason = "only the loader, which is shell, calls it"))]
 mod check;
 #[cfg_attr(not(feature = "shell"), allow(dead_code, reason = "as `check`"))]
@@ -33,10 +35,12 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 #[cfg(feature = "shell")]
 pub use load::{Options, load};
 pub use origin::{Origin, Scheme};
+pub use raw::ClientCertificates;
 #[cfg(feature = "shell")]
 pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, Signers, SipListeners, Store,
+    Certificates, Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, Signers, SipListeners,
+    Store,
 };

@@ -52,7 +52,7 @@ pub struct GatewayFile {
 }
 
 /// Where SIP is spoken; at least one address in all.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sip {
     /// UDP sockets, as `192.0.2.1:5060`.
@@ -61,6 +61,97 @@ pub struct Sip {
     /// TCP listeners, as `192.0.2.1:5060`.
     #[schemars(length(max = 16))]
     pub tcp: Vec<String>,
+    /// The address or host name that others reach us by, when it is not the one that we listen on: behind a NAT.
+    #[schemars(length(min = 1, max = 253))]
+    pub advertised: Option<String>,
+    /// The DNS servers that SIP names are looked up with, as `192.0.2.53:53`. None: the system's.
+    #[schemars(length(max = 8))]
+    pub nameservers: Vec<String>,
+    /// How often a connection that we opened is kept awake.
+    #[schemars(range(min = 10, max = 600))]
+    pub keep_alive_s: u64,
+    /// SIP within TLS.
+    pub tls: SipTls,
+    /// SIP over WebSocket, as browsers speak it.
+    pub ws: SipWebSocket,
+}
+
+impl Default for Sip {
+    fn default() -> Sip {
+        Sip {
+            udp: Vec::new(),
+            tcp: Vec::new(),
+            advertised: None,
+            nameservers: Vec::new(),
+            keep_alive_s: 60,
+            tls: SipTls::default(),
+            ws: SipWebSocket::default(),
+        }
+    }
+}
+
+/// SIP within TLS. Files are PEM; a relative path starts at the configuration's folder.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SipTls {
+    /// TLS listeners, as `192.0.2.1:5061`. They need a certificate.
+    #[schemars(length(max = 16))]
+    pub listen: Vec<String>,
+    /// Our certificate, followed by those that it stands on. It is shown to servers that ask, too.
+    #[schemars(length(min = 1, max = 1024))]
+    pub certificate: Option<String>,
+    /// Its private key.
+    pub key: Option<Secret>,
+    /// Whether listeners ask for certificates. A trunk with `tls_names` needs them.
+    pub client_certificates: ClientCertificates,
+    /// The authorities that those stand on.
+    #[schemars(length(min = 1, max = 1024))]
+    pub client_ca: Option<String>,
+    /// The authorities that servers stand on when we connect: `system`, or a file.
+    #[schemars(length(min = 1, max = 1024))]
+    pub trust: String,
+    /// Whether `*.example.com` in the certificate of a server stands for its hosts. RFC 5922 says no; some carriers
+    /// need it.
+    pub wildcards: bool,
+}
+
+impl Default for SipTls {
+    fn default() -> SipTls {
+        SipTls {
+            listen: Vec::new(),
+            certificate: None,
+            key: None,
+            client_certificates: ClientCertificates::default(),
+            client_ca: None,
+            trust: "system".to_owned(),
+            wildcards: false,
+        }
+    }
+}
+
+/// Whether a TLS listener asks for certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    /// It does not ask.
+    #[default]
+    Off,
+    /// It asks, and takes who has none.
+    Request,
+    /// It insists.
+    Require,
+}
+
+/// SIP over WebSocket (RFC 7118).
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SipWebSocket {
+    /// Listeners without TLS, as `127.0.0.1:8080`: for a proxy in front that has it.
+    #[schemars(length(max = 16))]
+    pub listen: Vec<String>,
+    /// Listeners with the certificate under `[sip.tls]`.
+    #[schemars(length(max = 16))]
+    pub secure: Vec<String>,
 }
 
 /// Where audio flows.

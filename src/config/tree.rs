@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Origin;
 use super::check::inside;
+use super::raw::ClientCertificates;
 use crate::actions::{Action, Agent, Forward, Plan, SecretRef, Workflow};
 use crate::guard::Protection;
 use crate::route::{Asked, Rule};
@@ -97,6 +98,37 @@ pub struct SipListeners {
     pub udp: Vec<SocketAddr>,
     /// TCP listeners.
     pub tcp: Vec<SocketAddr>,
+    /// TLS listeners.
+    pub tls: Vec<SocketAddr>,
+    /// WebSocket listeners without TLS.
+    pub ws: Vec<SocketAddr>,
+    /// WebSocket listeners within TLS.
+    pub wss: Vec<SocketAddr>,
+    /// The address or host name that others reach us by; `None`: the one that we listen on.
+    pub advertised: Option<String>,
+    /// DNS servers; `None`: the system's.
+    pub nameservers: Option<Vec<SocketAddr>>,
+    /// How often a connection that we opened is kept awake.
+    pub keep_alive: Duration,
+    /// Certificates, ours and theirs.
+    pub certificates: Certificates,
+}
+
+/// Where certificates are. Paths are complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// Our chain.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<SecretRef>,
+    /// Whether TLS listeners ask for certificates.
+    pub client: ClientCertificates,
+    /// The authorities of those.
+    pub client_ca: Option<PathBuf>,
+    /// The authorities of servers that we connect to; `None`: the system's.
+    pub trust: Option<PathBuf>,
+    /// Whether a `*` in their names stands for one label.
+    pub wildcards: bool,
 }
 
 /// Where audio flows.

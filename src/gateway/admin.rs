@@ -86,6 +86,13 @@ async fn exposition(State(house): State<Arc<House>>) -> String {
     for (reason, count) in &sip.judged {
         counter!("ringback_guard_judged_total", "reason" => *reason).absolute(*count);
     }
+    counter!("ringback_sip_repeated_total").absolute(sip.repeated + sip.answers_repeated);
+    counter!("ringback_sip_stray_responses_total").absolute(sip.stray_responses);
+    counter!("ringback_sip_send_failures_total").absolute(sip.send_failures);
+    counter!("ringback_sip_handshakes_failed_total").absolute(sip.handshakes_failed);
+    counter!("ringback_sip_connections_refused_total").absolute(sip.connections_refused);
+    gauge!("ringback_sip_transactions").set(precise(sip.transactions));
+    gauge!("ringback_sip_connections").set(precise(sip.connections));
     for (status, count) in &sip.refused {
         counter!("ringback_sip_refused_total", "status" => status.to_string()).absolute(*count);
     }

@@ -24,6 +24,7 @@ mod mailbox;
 mod registry;
 mod reload;
 mod signing;
+mod sip_tls;
 mod start;
 mod switchboard;
 mod tolls;

@@ -13,6 +13,7 @@ use metrics::counter;
 use tracing::{error, info, warn};
 
 use super::house::House;
+use super::sip_tls;
 use super::start::secrets;
 use crate::config::{Config, Diagnostics, Gateway};
 
@@ -108,6 +109,7 @@ fn take(house: &House, config: Config, warnings: Diagnostics) -> Reloaded {
     house.clips.forget();
     let revision = config.revision.clone();
     house.configs.send_replace(config);
+    sip_tls::renew(house);
     Reloaded { revision, before: before.revision.clone(), needs_a_start, warnings }
 }
 

@@ -20,7 +20,7 @@ use super::registry::Registry;
 use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
 use super::trunks::{TrunkState, Trunks};
-use super::{access, admin, ears, finish, upkeep};
+use super::{access, admin, ears, finish, sip_tls, upkeep};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
@@ -91,6 +91,13 @@ impl Gateway {
             access: access.clone(),
             udp: gateway.sip.udp.clone(),
             tcp: gateway.sip.tcp.clone(),
+            listen_tls: gateway.sip.tls.clone(),
+            ws: gateway.sip.ws.clone(),
+            wss: gateway.sip.wss.clone(),
+            tls: sip_tls::read(&config)?,
+            nameservers: gateway.sip.nameservers.clone(),
+            advertised: gateway.sip.advertised.clone(),
+            keep_alive: gateway.sip.keep_alive,
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
             ..SipConfig::default()
         })
@@ -287,7 +294,7 @@ pub struct StartError {
 }
 
 impl StartError {
-    fn new(what: &'static str, which: impl fmt::Display, why: impl fmt::Display) -> StartError {
+    pub(super) fn new(what: &'static str, which: impl fmt::Display, why: impl fmt::Display) -> StartError {
         StartError { what, which: which.to_string(), why: why.to_string() }
     }
 }

@@ -87,6 +87,9 @@ pub const SIP_BACKLOG_MAX: usize = 4096;
 /// Commands waiting for the SIP task. The sender waits when it is full.
 pub const SIP_COMMANDS: usize = 1024;
 
+/// Longest file of certificates. All authorities of a system are about 250 kB.
+pub const CERTIFICATES_LEN_MAX: u64 = 1024 * 1024;
+
 /// SIP connections that others opened, in all. A thousand phones on TCP, and browsers; further ones are closed at once.
 pub const SIP_CONNECTIONS_MAX: usize = 4096;
 

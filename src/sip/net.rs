@@ -130,6 +130,20 @@ impl Net {
         request
     }
 
+    /// The same, with the Contact of this endpoint where the request bears that of another one.
+    pub(super) fn address_anew(&self, request: &Request, hop: &Hop, endpoint: usize, written: &str) -> Request {
+        let mut request = self.address(request, hop, endpoint);
+        let own = self.own(endpoint, hop).contact;
+        if own != written
+            && request.headers.value(&HeaderName::Contact).is_some_and(|value| *value == *written.as_bytes())
+            && let Ok(contact) = Header::build(HeaderName::Contact, own.into_bytes())
+        {
+            request.headers.remove_all(&HeaderName::Contact);
+            request.headers.push(contact);
+        }
+        request
+    }
+
     /// Forgets which of our addresses lead where, since routes change.
     pub(super) fn forget_routes(&self) {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -497,7 +497,7 @@ impl Wire {
             (Leg::In(uas), Report::ByeDone(_)) => uas.on_bye_done(&mut out),
             (Leg::In(uas), Report::Reply(_, ask, reply)) => uas.on_reply(ask, reply, &mut out),
             (Leg::Out(uac), Report::Reply(_, ask, reply)) => uac.on_reply(ask, reply, &mut out),
-            // Reports of errands of an earlier phase.
+            // What comes too late for its phase.
             (Leg::In(_) | Leg::Out(_) | Leg::Lookup(_), _) => {}
         }
         self.carry_out(id, out).await;

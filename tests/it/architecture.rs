@@ -252,6 +252,7 @@ const KNOWS_EVERYBODY: &[&str] = &["lib", "main", "gateway", "cli"];
 
 /// Who may read a clock, and what for.
 const CLOCKS: &[(&str, &str)] = &[
+    ("src/config/certificates.rs", "a certificate is good or bad today"),
     ("src/gateway/clock.rs", "the house's clock"),
     ("src/media/worker.rs", "the wheel of 1 ms slots"),
     ("src/sip/stack/mod.rs", "arms the timers of transactions; no call sees these times"),

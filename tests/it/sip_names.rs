@@ -189,6 +189,7 @@ async fn a_target_that_is_unavailable_sends_us_to_the_next() {
     // Nobody listens on TCP, and the first on UDP has no time.
     dial(&gateway, "sip:bob@carrier.test").await;
     let invite = first.expect("INVITE").await;
+    assert!(!invite.uri("contact").contains("transport"), "on UDP it is reached on UDP");
     first.send(invite.response("503 Service Unavailable", "x", "", "")).await;
     // RFC 3261 §17.1.1.3: the ACK stays with the target that refused.
     assert_eq!(first.expect("ACK").await.header("via"), invite.header("via"));

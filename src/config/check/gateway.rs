@@ -5,7 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{At, Check, Mistake, code, is_id};
-use crate::config::{Egress, Endpoint, Gateway, Limits, Media, Origin, Private, Signers, SipListeners, Store, raw};
+use crate::config::{
+    Certificates, Egress, Endpoint, Gateway, Limits, Media, Origin, Private, Signers, SipListeners, Store, raw,
+};
+
+/// An address, or letters, digits, hyphens and dots, as RFC 1123 wants a host name.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let plain = label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+        plain && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.parse::<IpAddr>().is_ok() || text.split('.').all(is_label)
+}
 
 /// Ports of one call: RTP and RTCP of the caller and of whoever is on the other side.
 const PORTS_PER_CALL: u32 = 4;
@@ -17,15 +28,7 @@ impl Check<'_> {
     pub(super) fn gateway(&mut self) -> Option<Gateway> {
         let file = self.tree.gateway.as_ref()?;
         let at = At::file("gateway.toml");
-        let udp = self.sockets(&at.key("sip").key("udp"), &file.sip.udp);
-        let tcp = self.sockets(&at.key("sip").key("tcp"), &file.sip.tcp);
-        if file.sip.udp.is_empty() && file.sip.tcp.is_empty() {
-            self.report(
-                Mistake::error(code::EMPTY, at.key("sip"), "SIP is spoken nowhere")
-                    .hint(r#"write udp = ["192.0.2.1:5060"], with an address of this machine"#)
-                    .absence(),
-            );
-        }
+        let sip = self.sip(&at.key("sip"), &file.sip);
         let media = self.media(&at.key("media"), &file.media, file.limits.max_calls);
         let allow = file.egress.allow.iter().enumerate();
         let at_allow = at.key("egress").key("allow");
@@ -37,7 +40,7 @@ impl Check<'_> {
         let admin = file.admin.as_ref().and_then(|admin| self.socket(&at.key("admin").key("listen"), &admin.listen));
         self.wanted.trust = file.identity.trust.clone().map(|trust| (at.key("identity").key("trust"), trust));
         Some(Gateway {
-            sip: SipListeners { udp, tcp },
+            sip,
             media,
             store: Store { path: PathBuf::from(&file.store.path), data_dir: PathBuf::from(&file.store.data_dir) },
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
@@ -47,6 +50,71 @@ impl Check<'_> {
             admin,
             prompts: PathBuf::from(&file.prompts.dir),
         })
+    }
+
+    fn sip(&mut self, at: &At, sip: &raw::Sip) -> SipListeners {
+        let (at_tls, at_ws) = (at.key("tls"), at.key("ws"));
+        let listeners = SipListeners {
+            udp: self.sockets(&at.key("udp"), &sip.udp),
+            tcp: self.sockets(&at.key("tcp"), &sip.tcp),
+            tls: self.sockets(&at_tls.key("listen"), &sip.tls.listen),
+            ws: self.sockets(&at_ws.key("listen"), &sip.ws.listen),
+            wss: self.sockets(&at_ws.key("secure"), &sip.ws.secure),
+            advertised: sip.advertised.clone(),
+            nameservers: Some(self.sockets(&at.key("nameservers"), &sip.nameservers)).filter(|all| !all.is_empty()),
+            keep_alive: Duration::from_secs(sip.keep_alive_s),
+            certificates: self.certificates(&at_tls, &sip.tls),
+        };
+        if [&sip.udp, &sip.tcp, &sip.tls.listen, &sip.ws.listen, &sip.ws.secure].iter().all(|all| all.is_empty()) {
+            self.report(
+                Mistake::error(code::EMPTY, at.clone(), "SIP is spoken nowhere")
+                    .hint(r#"write udp = ["192.0.2.1:5060"], with an address of this machine"#)
+                    .absence(),
+            );
+        }
+        let is_missing = sip.tls.certificate.is_none();
+        for (at, listeners) in [(at_tls.key("listen"), &sip.tls.listen), (at_ws.key("secure"), &sip.ws.secure)] {
+            if is_missing && !listeners.is_empty() {
+                self.report(
+                    Mistake::error(code::CERTIFICATE, at, "TLS needs a certificate")
+                        .hint("write certificate and key under [sip.tls]"),
+                );
+            }
+        }
+        if let Some(host) = &sip.advertised
+            && !is_host(host)
+        {
+            self.report(
+                Mistake::error(code::ADDRESS, at.key("advertised"), "this is neither an address nor a host name")
+                    .hint("write it as 198.51.100.7 or sbc.example.com, without a port"),
+            );
+        }
+        listeners
+    }
+
+    fn certificates(&mut self, at: &At, tls: &raw::SipTls) -> Certificates {
+        if tls.certificate.is_some() != tls.key.is_some() {
+            let (key, other) = if tls.key.is_none() { ("certificate", "key") } else { ("key", "certificate") };
+            self.report(
+                Mistake::error(code::CERTIFICATE, at.key(key), format!("there is a {key} and no {other}"))
+                    .hint(r#"write certificate = "tls/chain.pem" and key = { file = "secrets/tls.pem" }"#),
+            );
+        }
+        let client = tls.client_certificates;
+        if client != raw::ClientCertificates::Off && tls.client_ca.is_none() {
+            self.report(
+                Mistake::error(code::CERTIFICATE, at.key("client_certificates"), "nobody says who signs them")
+                    .hint(r#"write client_ca = "tls/clients.pem", with the authorities that are believed"#),
+            );
+        }
+        Certificates {
+            certificate: tls.certificate.as_ref().map(PathBuf::from),
+            key: tls.key.as_ref().map(|key| self.secret(&at.key("key"), key)),
+            client,
+            client_ca: tls.client_ca.as_ref().map(PathBuf::from),
+            trust: (tls.trust != "system").then(|| PathBuf::from(&tls.trust)),
+            wildcards: tls.wildcards,
+        }
     }
 
     fn sockets(&mut self, at: &At, texts: &[String]) -> Vec<SocketAddr> {

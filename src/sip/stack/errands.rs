@@ -30,6 +30,8 @@ pub(super) struct Errand {
     ways: VecDeque<Way>,
     /// What the first of them came to.
     hops: VecDeque<Hop>,
+    /// Our Contact towards the first target.
+    contact: String,
     /// The listener to speak from, when it fits.
     prefer: Option<usize>,
     pub(super) branches: Vec<Branch>,
@@ -160,11 +162,18 @@ impl Stack {
     ) -> Option<ErrandId> {
         self.last_errand += 1;
         let id = ErrandId(self.last_errand);
+        let contact = match ways.first() {
+            Some(Way::Known(hop)) => {
+                self.net.endpoint_for(hop, prefer).map(|endpoint| self.net.own(endpoint, hop).contact)
+            }
+            _ => None,
+        };
         let mut errand = Errand {
             purpose,
             request,
             ways: ways.into(),
             hops: VecDeque::new(),
+            contact: contact.unwrap_or_default(),
             prefer,
             branches: Vec::new(),
             patience,
@@ -223,7 +232,13 @@ impl Stack {
         let Some(errand) = self.errands.get(&id) else { return true };
         let Some(endpoint) = self.net.endpoint_for(&hop, errand.prefer) else { return false };
         let Some(route) = self.links.route(&hop, endpoint) else { return false };
-        let request = self.net.address(&errand.request, &hop, endpoint);
+        let request = match errand.purpose {
+            // The dialog wrote its Contact for the first target.
+            Purpose::Invite(_) => self.net.address_anew(&errand.request, &hop, endpoint, &errand.contact),
+            Purpose::Say(_) | Purpose::Within(..) | Purpose::Inquire(_) | Purpose::Ack | Purpose::Find(_) => {
+                self.net.address(&errand.request, &hop, endpoint)
+            }
+        };
         if errand.purpose == Purpose::Ack {
             let is_sent = self.links.send(route, sipx_sip::Message::Request(request).to_bytes());
             if is_sent {

@@ -35,6 +35,8 @@ pub(super) struct Links {
     pub(super) gate: Gate,
     connections: HashMap<ConnectionId, Connection>,
     by_peer: HashMap<(SocketAddr, Transport), Vec<ConnectionId>>,
+    /// Requests of ours that lost their way while something else was sent.
+    pub(super) lost: Vec<TransactionKey>,
     last: u64,
     tasks: JoinSet<()>,
     events: mpsc::Sender<(ConnectionId, Event)>,
@@ -109,6 +111,7 @@ impl Links {
             gate: Gate::default(),
             connections: HashMap::new(),
             by_peer: HashMap::new(),
+            lost: Vec::new(),
             last: 0,
             tasks: JoinSet::new(),
             events,
@@ -159,7 +162,8 @@ impl Links {
                 Some(Ok(())) => true,
                 // It has not read for a whole queue of messages.
                 Some(Err(_)) => {
-                    self.forget(id);
+                    let lost = self.forget(id);
+                    self.lost.extend(lost);
                     false
                 }
                 None => false,

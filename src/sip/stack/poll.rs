@@ -96,6 +96,10 @@ impl Stack {
                 }
             }
         }
+        for key in std::mem::take(&mut self.links.lost) {
+            has_moved = true;
+            self.on_lost(&key, now);
+        }
         for _ in 0..BATCH {
             let Poll::Ready((id, event)) = self.links.poll_event(cx) else { break };
             has_moved = true;
