@@ -15,6 +15,7 @@ mod door;
 #[cfg(feature = "shell")]
 mod errand;
 mod event;
+mod fuzz;
 mod message;
 #[cfg(feature = "shell")]
 mod mouths;
@@ -32,5 +33,7 @@ pub use config::{SipConfig, SipError, SipTimers};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
 pub use event::{By, Caller, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+#[doc(hidden)]
+pub use fuzz::{fuzz_door, fuzz_header};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

@@ -8,6 +8,7 @@ mod cli_phone;
 mod cli_run;
 mod config_examples;
 mod demo_verdict;
+mod fuzz_replay;
 mod gateway_agent;
 mod gateway_calls;
 mod house;
