@@ -34,6 +34,7 @@ pub mod model;
 pub mod sdp;
 pub mod sim;
 pub mod sip;
+pub mod stir;
 pub mod transfer;
 pub mod trunk;
 

@@ -130,6 +130,8 @@ pub(super) mod code {
     pub(crate) const PATH: &str = "RB1111";
     /// Not a number pattern.
     pub(crate) const PATTERN: &str = "RB1112";
+    /// Not a country of ISO 3166-1.
+    pub(crate) const COUNTRY: &str = "RB1113";
     /// No such agent.
     pub(crate) const NO_AGENT: &str = "RB1201";
     /// No such action.

@@ -17,7 +17,10 @@ use crate::actions::{Method, ParameterType, Phase};
 use crate::model::limits;
 
 pub use routes::{Reject, Route, RoutesFile};
-pub use trunk::{Inbound, Outbound, TrunkFile};
+pub use trunk::{
+    Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
+    Reliable, Session, Sign, TrunkFile, TrunkLimits, Verify,
+};
 
 /// `gateway.toml`: what the gateway listens on and what it may use.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

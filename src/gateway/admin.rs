@@ -34,7 +34,7 @@ pub(super) async fn serve(house: Arc<House>, address: SocketAddr, tasks: &mut Jo
 }
 
 async fn ready(State(house): State<Arc<House>>) -> (StatusCode, &'static str) {
-    let full = usize::try_from(house.config.gateway.limits.max_calls).is_ok_and(|most| house.registry.len() >= most);
+    let full = usize::try_from(house.config().gateway.limits.max_calls).is_ok_and(|most| house.registry.len() >= most);
     match (house.is_draining.load(Ordering::Relaxed), full) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "full\n"),

@@ -35,7 +35,7 @@ pub(super) fn dial(
     let spec = AgentSpec {
         connector: name.clone(),
         settings: settings.clone(),
-        secret: secret.as_ref().and_then(|reference| house.secrets.get(reference)).cloned(),
+        secret: secret.as_ref().and_then(|reference| house.secrets.get(reference)),
         // Both come with `Told::Start`, when the lookups are done that they may speak of.
         instructions: Pii::default(),
         first_words: FirstWords::Caller,

@@ -14,27 +14,34 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::agents;
+use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
 use super::registry::Door;
+use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
+use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
 use crate::sdp::{self, Agreed, Local};
-use crate::sip::{Dial, DialogId, SipCommand};
+use crate::sip::{Dial, DialogId, Failure, SipCommand};
 use crate::store::CallOpen;
 
 /// Everything of a call but its decisions.
 pub(super) struct Arms {
     pub(super) id: CallId,
     pub(super) house: Arc<House>,
+    /// The configuration that the call began with; its trunks and plan stay as they were.
+    pub(super) config: Arc<Config>,
     pub(super) door: Arc<Door>,
     pub(super) plan: Arc<Plan>,
     pub(super) open: CallOpen,
     media: CallMedia,
     pub(super) legs: HashMap<LegId, LegWire>,
+    /// Of legs that are or were dialled: the gateways left to try.
+    dialling: HashMap<LegId, Dialling>,
     /// Requests to the outside world, agents' sockets, the store.
     pub(super) tasks: JoinSet<()>,
     requests: HashMap<RunId, AbortHandle>,
@@ -69,6 +76,7 @@ pub(super) struct CallerLeg {
 impl Arms {
     pub(super) fn new(
         house: Arc<House>,
+        config: Arc<Config>,
         door: Arc<Door>,
         plan: Arc<Plan>,
         open: CallOpen,
@@ -79,11 +87,13 @@ impl Arms {
         Arms {
             id: open.id,
             house,
+            config,
             door,
             plan,
             open,
             media,
             legs: HashMap::from([(LegId::CALLER, wire)]),
+            dialling: HashMap::new(),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
             recording: None,
@@ -233,15 +243,13 @@ impl Arms {
     }
 
     async fn dial_address(&mut self, leg: LegId, address: &Pii<Address>) {
-        let trunk = self.open.trunk.as_ref().and_then(|trunk| self.house.config.trunks.get(trunk));
-        let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
-        let gateway = outbound.and_then(|outbound| Some((outbound, outbound.gateways.first()?)));
-        let to = match (address.reveal(), gateway) {
-            (address, Some((outbound, gateway))) => outbound.uri_of(gateway, address),
-            (Address::Uri(uri), None) => uri.clone(),
-            // A number, and no trunk that would carry it.
-            (Address::Number(_), None) => return self.post(Event::LegFailed { leg, cause: Cause::Unavailable }),
+        let trunk = self.open.trunk.as_ref().and_then(|trunk| self.config.trunks.get(trunk));
+        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open) {
+            Ok(attempts) => attempts,
+            Err(cause) => return self.post(Event::LegFailed { leg, cause }),
         };
+        let mut dialling = Dialling::new(trunk, attempts);
+        let Some(dial) = dialling.next() else { return self.post(Event::LegFailed { leg, cause: Cause::Unavailable }) };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,
             Err(error) => {
@@ -249,19 +257,38 @@ impl Arms {
                 return self.post(Event::LegFailed { leg, cause: Cause::Overload });
             }
         };
-        let dialog = self.house.sip.new_dialog();
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
         let local = local(&self.house, opened.port(), session_id);
-        let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
-        let dial = Dial {
-            to,
-            from_user: shown.or_else(|| self.open.phone.clone()).unwrap_or_default(),
-            sdp: sdp::offer(&local),
-            ..Dial::default()
-        };
+        self.dialling.insert(leg, dialling);
+        self.place(leg, local, dial).await;
+    }
+
+    /// Sends an INVITE for a leg, which goes by its dialog from now on.
+    async fn place(&mut self, leg: LegId, local: Local, dial: Dial) {
+        let dialog = self.house.sip.new_dialog();
+        let dial = Dial { sdp: sdp::offer(&local), ..dial };
         self.house.registry.add_dialog(dialog, self.id, leg);
         self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None });
         self.house.sip.send(dialog, SipCommand::Dial(Box::new(dial))).await;
+    }
+
+    /// A leg's INVITE came to nothing: the next gateway is tried, or the cause is what the heart must hear.
+    pub(super) async fn not_placed(&mut self, leg: LegId, failure: &Failure) -> Option<Cause> {
+        let cause = translate::cause(failure);
+        let Some(dialling) = self.dialling.get_mut(&leg) else { return Some(cause) };
+        if !dialling.failed(self.id, leg, failure) {
+            return Some(cause);
+        }
+        let Some(dial) = dialling.next() else { return Some(cause) };
+        let Some(LegWire::Sip { dialog, local, .. }) = self.legs.remove(&leg) else { return Some(cause) };
+        self.house.registry.remove_dialog(dialog);
+        self.place(leg, local, dial).await;
+        None
+    }
+
+    /// Whether a leg that we dialled rings for the first time.
+    pub(super) fn rings(&mut self, leg: LegId) -> bool {
+        self.dialling.get_mut(&leg).is_none_or(Dialling::rings)
     }
 
     pub(super) async fn hang_up(&mut self, leg: LegId, cause: Cause) {
@@ -279,6 +306,7 @@ impl Arms {
     }
 
     fn forget(&mut self, leg: LegId) {
+        self.dialling.remove(&leg);
         if let Some(LegWire::Sip { dialog, .. }) = self.legs.remove(&leg) {
             self.house.registry.remove_dialog(dialog);
         }
@@ -303,7 +331,7 @@ impl Arms {
     }
 
     fn record(&mut self, leg: LegId) {
-        let path = self.house.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
+        let path = self.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
         match self.media.record(path.clone(), leg) {
             Ok(()) => self.recording = Some(path),
             Err(error) => warn!(call = %self.id, %error, "the call is not recorded"),
@@ -371,7 +399,7 @@ impl Arms {
 
 /// Our side of a leg's description.
 pub(super) fn local(house: &House, port: u16, session_id: u64) -> Local {
-    let address = house.config.gateway.media.address;
+    let address = house.config().gateway.media.address;
     Local { address, port, codecs: vec![Codec::Pcmu, Codec::Pcma], session_id, version: session_id }
 }
 

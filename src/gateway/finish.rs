@@ -48,15 +48,17 @@ pub(super) async fn end_orphans(house: &House) -> Result<usize, StoreError> {
 
 /// What the configuration has for after a call of which nothing else is known.
 pub(super) fn after(house: &House, open: &CallOpen) -> Vec<String> {
-    let agent = open.agent.as_ref().and_then(|agent| house.config.agents.get(agent));
+    let config = house.config();
+    let agent = open.agent.as_ref().and_then(|agent| config.agents.get(agent));
     agent.map(|agent| agent.after.iter().map(|after| after.workflow.clone()).collect()).unwrap_or_default()
 }
 
 async fn write(house: &House, record: &CallRecord, after: &[String]) -> Result<(), StoreError> {
     let event = NewEvent::call_ended(record, unix_ms(), house.webhooks.subscribers("call.ended"));
     let mut jobs = Vec::new();
+    let config = house.config();
     for workflow in after {
-        match house.config.workflows.get(workflow) {
+        match config.workflows.get(workflow) {
             Some(workflow) => jobs.push(NewJob::new(record, workflow)),
             None => warn!(workflow, "a workflow to run after a call is not there any more"),
         }
@@ -92,7 +94,11 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                 }
                 Post::Recorded => is_recorded = true,
                 // Everything else crossed with the end.
-                Post::Event(_) | Post::Answered { .. } | Post::Described { .. } | Post::Acknowledged { .. } => {}
+                Post::Event(_)
+                | Post::Answered { .. }
+                | Post::NotPlaced { .. }
+                | Post::Described { .. }
+                | Post::Acknowledged { .. } => {}
             }
         }
         if is_recorded {

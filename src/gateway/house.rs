@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::clips::Clips;
 use super::journals::Journals;
@@ -21,7 +21,8 @@ use crate::workflow::Workflows;
 
 /// What all calls share. Calls hold it, and it holds no call.
 pub(super) struct House {
-    pub(super) config: Config,
+    /// As it was read last; see [`House::config`].
+    pub(super) configs: watch::Sender<Arc<Config>>,
     pub(super) sip: Sip,
     pub(super) workers: Workers,
     pub(super) http: Http,
@@ -37,6 +38,14 @@ pub(super) struct House {
     pub(super) is_draining: AtomicBool,
 }
 
+impl House {
+    /// The configuration as it was read last. It may be another one at the next look: whoever needs two things of it that
+    /// belong together takes it once and holds it. A call holds the one that it began with.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.configs.borrow())
+    }
+}
+
 /// A step of a call, for whoever looks on.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -48,6 +57,6 @@ pub struct Watched {
 
 impl fmt::Debug for House {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("House").field("revision", &self.config.revision).finish_non_exhaustive()
+        f.debug_struct("House").field("revision", &self.config().revision).finish_non_exhaustive()
     }
 }

@@ -114,7 +114,13 @@ impl LiveCall {
 
     async fn open_post(&mut self, post: Post) {
         match post {
+            Post::Event(Event::LegRinging { leg }) if !self.arms.rings(leg) => {}
             Post::Event(event) => self.step(event).await,
+            Post::NotPlaced { leg, failure } => {
+                if let Some(cause) = self.arms.not_placed(leg, &failure).await {
+                    self.step(Event::LegFailed { leg, cause }).await;
+                }
+            }
             Post::Answered { leg, sdp } => {
                 let event = match self.arms.agree(leg, &sdp) {
                     Ok(()) => Event::LegAnswered { leg },

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::call::{Cause, Event};
 use crate::model::{LegId, limits};
+use crate::sip::Failure;
 
 /// Something for a call's task.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) enum Post {
     Event(Event),
     /// A leg we dialled answered with this description; the heart hears of it once its media is set.
     Answered { leg: LegId, sdp: Vec<u8> },
+    /// An INVITE of ours came to nothing; the heart hears of it once no other gateway is left.
+    NotPlaced { leg: LegId, failure: Failure },
     /// A leg changed its description, or gave it late.
     Described { leg: LegId, sdp: Vec<u8>, answer: Option<String> },
     /// A leg acknowledged our answer without a description of its own.

@@ -11,6 +11,7 @@ mod agents;
 mod arms;
 mod clips;
 mod clock;
+mod dialling;
 mod ears;
 mod finish;
 mod house;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -93,7 +93,7 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
-            config,
+            configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
             http,
@@ -110,7 +110,7 @@ impl Gateway {
             warn!(orphans, "calls of a process that died have been ended");
         }
         let mut tasks = JoinSet::new();
-        let admin = match house.config.gateway.admin {
+        let admin = match house.config().gateway.admin {
             Some(address) => {
                 let bound = admin::serve(Arc::clone(&house), address, &mut tasks).await;
                 Some(bound.map_err(|error| StartError::new("admin listener", address, error))?)
@@ -120,7 +120,7 @@ impl Gateway {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
-        info!(revision = house.config.revision, "taking calls");
+        info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })
     }
 
@@ -215,6 +215,11 @@ fn secrets(config: &Config) -> Secrets {
         Verb::Api(api) => api.bearer.clone(),
         Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => None,
     });
+    let of_trunks = config.trunks.values().flat_map(|trunk| {
+        let outbound = trunk.outbound.as_ref().and_then(|outbound| outbound.credentials.as_ref());
+        let registration = trunk.registration.as_ref().and_then(|registration| registration.credentials.as_ref());
+        outbound.into_iter().chain(registration).map(|credentials| credentials.password.clone())
+    });
     let fetched = |reference: SecretRef| match config::secret(&config.dir, &reference) {
         Ok(secret) => Some((reference, secret)),
         Err(error) => {
@@ -222,7 +227,7 @@ fn secrets(config: &Config) -> Secrets {
             None
         }
     };
-    of_agents.chain(of_verbs).filter_map(fetched).collect()
+    of_agents.chain(of_verbs).chain(of_trunks).filter_map(fetched).collect()
 }
 
 /// Why the gateway cannot open.

@@ -80,11 +80,12 @@ impl Switchboard {
     }
 
     async fn welcome(&mut self, dialog: DialogId, invite: &Invite) {
-        let Some(trunk) = self.house.config.trunk_of(invite.source.ip()) else {
+        let config = self.house.config();
+        let Some(trunk) = config.trunk_of(invite.source.ip()) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
         let up = self.house.registry.len();
-        let limits = &self.house.config.gateway.limits;
+        let limits = &config.gateway.limits;
         if let Err(refusal) = self.admission.admit(now(), up, self.house.workers.lateness(), limits) {
             return self.refuse(dialog, Cause::Overload.status(), Some(refusal.retry_after_s()), refusal.label()).await;
         }
@@ -96,7 +97,7 @@ impl Switchboard {
             Ok(offer) => Ok(offer),
         };
         let trunk = trunk.id.clone();
-        let Some(route) = self.house.config.route(&invite.called_user, &trunk).cloned() else {
+        let Some(route) = config.route(&invite.called_user, &trunk).cloned() else {
             return self.refuse(dialog, Cause::NotFound.status(), None, "no_route").await;
         };
         let id = CallId(Uuid::now_v7());
@@ -122,7 +123,7 @@ impl Switchboard {
         };
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
         let invitation = translate::invitation(invite, &trunk, codec);
-        let plan = self.house.config.plan(&route);
+        let plan = config.plan(&route);
         let open = CallOpen {
             id,
             began_unix_ms,
@@ -139,7 +140,7 @@ impl Switchboard {
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let caller = CallerLeg { dialog, local, answer };
-        let arms = Arms::new(Arc::clone(&self.house), door, plan, open, media, caller);
+        let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }
 

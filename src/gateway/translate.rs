@@ -12,8 +12,8 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
         SipEvent::Canceled { .. } => Event::HungUp { leg, cause: Cause::Canceled },
         SipEvent::AckMissing { .. } => Event::HungUp { leg, cause: Cause::NotAcknowledged },
         SipEvent::Ringing { .. } => Event::LegRinging { leg },
-        SipEvent::Failed { failure, .. } => Event::LegFailed { leg, cause: cause(&failure) },
         SipEvent::Ended { by: By::Them, .. } => Event::HungUp { leg, cause: Cause::Normal },
+        SipEvent::Failed { failure, .. } => return Some(Post::NotPlaced { leg, failure }),
         SipEvent::Answered { sdp, .. } => return Some(Post::Answered { leg, sdp }),
         SipEvent::Confirmed { sdp: Some(sdp), .. } => return Some(Post::Described { leg, sdp, answer: None }),
         SipEvent::Confirmed { sdp: None, .. } => return Some(Post::Acknowledged { leg }),
@@ -27,11 +27,13 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
     Some(Post::Event(event))
 }
 
-fn cause(failure: &Failure) -> Cause {
+/// What it means to a call that an INVITE of ours came to nothing.
+pub(super) fn cause(failure: &Failure) -> Cause {
     match failure {
         Failure::Refused { status, .. } => Cause::from_status(*status),
-        Failure::Timeout => Cause::Timeout,
-        Failure::Transport | Failure::Unresolved => Cause::ServerFailure,
+        Failure::Timeout | Failure::Silent => Cause::Timeout,
+        // Neither the caller nor the callee can do anything about our password.
+        Failure::Transport | Failure::Unresolved | Failure::Unauthorized { .. } => Cause::ServerFailure,
         Failure::BadRequest => Cause::NotFound,
         Failure::NoSdp => Cause::NoMedia,
     }

@@ -5,6 +5,13 @@ use std::time::Duration;
 /// Longest address we dial or store. SIP URIs of carriers stay below 100; longer is refused as no address.
 pub const ADDRESS_LEN_MAX: usize = 256;
 
+/// Longest host name (RFC 1035 §2.3.4, written without its lengths); longer is no host.
+pub const HOST_LEN_MAX: usize = 253;
+
+/// Longest written number that is looked at; real ones have at most 15 digits and a few parameters. Longer ones stay as
+/// they are.
+pub const NUMBER_LEN_MAX: usize = 128;
+
 /// Variables on one call. A lookup may bring a few dozen; further ones are not set.
 pub const VARS_MAX: usize = 256;
 
@@ -299,3 +306,61 @@ pub const JOURNAL_FILE_MAX: u64 = 256 * 1024 * 1024;
 
 /// Events and notes that the demonstration's CRM remembers. It makes a handful of calls; further ones are refused.
 pub const DEMO_HOOKS_MAX: usize = 1024;
+
+/// Identity headers of one INVITE that are looked at: the caller's, a few diversions, a name. Further ones are left out.
+pub const STIR_IDENTITIES_MAX: usize = 8;
+
+/// How old a signed identity may be, and how far ahead of our clock. RFC 8224 §6.2.1 recommends a minute; beyond it, it
+/// could be one that somebody overheard.
+pub const STIR_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Certificates between a signer and a root, and the signer's own. Real chains have two or three; a longer one is refused.
+pub const STIR_CHAIN_MAX: usize = 8;
+/// Unknown sources whose behaviour is remembered. An attack under forged addresses fills it within seconds; then the
+/// source that was quiet longest is forgotten, and is recognised anew when it comes again.
+pub const GUARD_SOURCES_MAX: usize = 16_384;
+
+/// Sources with wrong passwords. Only those that really read our challenge get here, so forged addresses cannot fill it;
+/// the one that was quiet longest is forgotten.
+pub const GUARD_LOCKS_MAX: usize = 4_096;
+
+/// Sources that proved a password or that we had a dialog with. The one that was quiet longest is forgotten.
+pub const GUARD_FRIENDS_MAX: usize = 4_096;
+
+/// Contacts that we registered; there is one for each registration. Further ones are not recognised.
+pub const GUARD_CONTACTS_MAX: usize = 4_096;
+
+/// For how long the behaviour of an unknown source is looked at before the look begins anew.
+pub const GUARD_LOOK: Duration = Duration::from_secs(60);
+
+/// Different numbers that an unknown source may call within a look. People who misdial try two or three.
+pub const GUARD_NUMBERS_MAX: usize = 6;
+
+/// Requests of an unknown source within a look that may lead to nothing. A peer that asks for a sign of life every two
+/// seconds stays below.
+pub const GUARD_VAIN_MAX: u32 = 40;
+
+/// Answers to all strangers together in a second, so that nobody can be flooded with them under a forged address.
+/// Beyond, strangers get no answer.
+pub const GUARD_ANSWERS_PER_SECOND: u32 = 100;
+
+/// Lines in the log about strangers in a minute. Beyond, they are counted only.
+pub const GUARD_LINES_PER_MINUTE: u32 = 60;
+
+/// `Authorization` headers of one request that are read; a client answers one challenge of each realm.
+pub const GUARD_ANSWERS_READ_MAX: usize = 4;
+
+/// Protection domains that one answer challenges for. Trunks of further ones cannot be proved where they are mixed.
+pub const GUARD_REALMS_MAX: usize = 4;
+
+/// How long a nonce is good. A client that comes later is told so, and needs no new password.
+pub const NONCE_AGE_MAX: Duration = Duration::from_secs(120);
+
+/// Nonces in use at once, by clients with a right password. Beyond, the oldest count as stale.
+pub const NONCES_MAX: usize = 4_096;
+/// Challenges to one request that we answer: a proxy, the peer, a stale nonce for each, and two more. Beyond, the peer is
+/// taken to ask for ever, and the request fails.
+pub const SIP_CHALLENGES_MAX: usize = 6;
+
+/// Protection domains of one dialog, and challenges read from one answer. Two are common; further ones are not answered.
+pub const SIP_REALMS_MAX: usize = 8;

@@ -5,6 +5,7 @@
 
 mod address;
 mod audio;
+mod identity;
 mod ids;
 pub mod limits;
 mod pii;
@@ -14,6 +15,7 @@ mod vars;
 
 pub use address::{Address, AddressError, Party};
 pub use audio::{Codec, Digit, FRAME_MS, FRAME_SAMPLES, Frame, SAMPLE_RATE};
+pub use identity::{Attestation, Doubt, Gap, Verdict, Verification, Via};
 pub use ids::{CallId, LegId, PlayId, RunId};
 pub use pii::{Pii, Secret, Vault};
 pub use speech::{Heard, ItemId, Mouth, Speech};

@@ -57,6 +57,11 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_sip_shed_total", Counter, "calls refused because the gateway did not keep up"),
     ("ringback_store_errors_total", Counter, "writes to the store that failed"),
     ("ringback_task_panics_total", Counter, "helpers of a call that broke; each is a fault of ours"),
+    (
+        "ringback_trunk_denied_total",
+        Counter,
+        "requests that a trunk asked a proof for which we cannot give, by trunk and why",
+    ),
     ("ringback_webhook_attempt_seconds", Histogram, "one attempt to deliver an event"),
     ("ringback_webhook_attempts_total", Counter, "attempts to deliver an event, by result"),
     ("ringback_webhook_deliveries_total", Counter, "deliveries that ended: delivered, dead, closed"),

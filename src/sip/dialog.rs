@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
 
+use super::digest::Digest;
 use super::event::SipEvent;
 use super::message::{self, Own};
 use crate::model::limits;
@@ -54,6 +55,8 @@ pub(super) enum Timer {
     Ring,
     /// Forget an INVITE that was refused.
     Linger,
+    /// Not even a 100 has come to our INVITE.
+    Silence,
 }
 
 /// Tags, numbers, routes.
@@ -69,6 +72,7 @@ pub(super) struct Dialog {
     remote_cseq: Option<u32>,
     route: Vec<Uri>,
     target: Uri,
+    digest: Digest,
 }
 
 impl Dialog {
@@ -90,6 +94,7 @@ impl Dialog {
             route: message::record_route(headers)?,
             // RFC 2543 peers send no Contact; their From is the best that is known.
             target: message::contact(headers).unwrap_or(from_uri),
+            digest: Digest::new(None, ""),
         })
     }
 
@@ -106,7 +111,13 @@ impl Dialog {
             remote_cseq: None,
             route,
             target: message::contact(&response.headers).unwrap_or_else(|| invite.uri.clone()),
+            digest: Digest::new(None, ""),
         })
+    }
+
+    /// Who we are when challenged, and which challenges we know already.
+    pub(super) fn log_in(&mut self, digest: Digest) {
+        self.digest = digest;
     }
 
     /// Whether a request names the other side of this dialog.
@@ -141,7 +152,14 @@ impl Dialog {
         self.local_cseq = self.local_cseq.saturating_add(1);
         let mut bye = self.write(Method::Bye, self.local_cseq, own);
         message::put_q850(&mut bye.request.headers, cause);
+        self.prove(&mut bye.request);
         bye
+    }
+
+    /// A new request that may be challenged bears our proof at once, where we know what will be asked.
+    fn prove(&mut self, request: &mut Request) {
+        self.digest.begin();
+        self.digest.authorize(request);
     }
 
     fn write(&self, method: Method, cseq: u32, own: &Own) -> Letter {

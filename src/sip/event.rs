@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::digest::Login;
 use crate::model::Pii;
 
 /// SIP's idea of one leg, inbound or outbound. Given by us and unique in the process; the network never sees it.
@@ -230,12 +232,18 @@ pub struct Dial {
     pub headers: Vec<(String, Pii<String>)>,
     /// Where to send it instead of where the URI leads: an outbound proxy.
     pub target: Option<(SocketAddr, Transport)>,
+    /// Routes that the INVITE begins with, as a registrar gave them (RFC 3608 §6.1); the first is where it goes.
+    pub route: Vec<String>,
+    /// Who we are when challenged, now or later in the dialog.
+    pub credentials: Option<Login>,
+    /// How long the other side may keep silent, not even saying 100; then [`Failure::Silent`]. `None`: 64·T1.
+    pub silence: Option<Duration>,
 }
 
 /// Why a call that we placed came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// They said no, or a redirection or a challenge that we do not follow.
+    /// They said no, or a redirection that we do not follow.
     Refused {
         /// 300 to 699.
         status: u16,
@@ -246,8 +254,17 @@ pub enum Failure {
         /// Q.850 cause, when one was given.
         cause: Option<u8>,
     },
+    /// They asked for a proof that we cannot give.
+    Unauthorized {
+        /// Why not.
+        denial: Denial,
+        /// The protection domain that asked; empty when it has no name.
+        realm: String,
+    },
     /// Nobody answered at all within 64·T1.
     Timeout,
+    /// Nobody said a word within [`Dial::silence`]. Should an answer come all the same, it is hung up.
+    Silent,
     /// It could not be sent: connection refused, no route.
     Transport,
     /// The name has no address.
@@ -258,11 +275,70 @@ pub enum Failure {
     NoSdp,
 }
 
+/// Why a challenge is not answered (RFC 3261 §22). Each says what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Denial {
+    /// Nobody told us who we are.
+    NoLogin,
+    /// The proof was not accepted.
+    WrongLogin,
+    /// Another protection domain asked than the one that the password is for.
+    OtherRealm,
+    /// No scheme, algorithm or quality of protection that we speak.
+    Unsupported,
+    /// Challenge upon challenge.
+    Endless,
+}
+
+impl Denial {
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Denial::NoLogin => "no_login",
+            Denial::WrongLogin => "wrong_login",
+            Denial::OtherRealm => "other_realm",
+            Denial::Unsupported => "unsupported",
+            Denial::Endless => "endless",
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Denial::NoLogin => "no login is configured; add one, or have our address allowed there",
+            Denial::WrongLogin => "user name or password is wrong; correct the login",
+            Denial::OtherRealm => "the login is for another realm; correct its `realm`, or leave it out",
+            Denial::Unsupported => {
+                "it asks for no Digest with MD5, SHA-256 or SHA-512-256 and qop=auth; have it offer one"
+            }
+            Denial::Endless => "it never stops asking; have the other side looked at",
+        })
+    }
+}
+
+impl Failure {
+    /// Whether another way to the same callee may do better: nobody was reached, so nobody said no.
+    ///
+    /// A server that is overloaded or broken (500, 502, 503, 504) counts so only while nothing rang (`rang`: a 18x came),
+    /// for a second INVITE would ring the callee again. What the callee or its network decided (4xx, 6xx) stands.
+    pub fn is_worth_another_way(&self, rang: bool) -> bool {
+        match self {
+            Failure::Refused { status, .. } => !rang && matches!(status, 500 | 502 | 503 | 504),
+            Failure::Timeout | Failure::Silent | Failure::Transport | Failure::Unresolved => !rang,
+            // The next one would get the same words, or the same password.
+            Failure::Unauthorized { .. } | Failure::BadRequest | Failure::NoSdp => false,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Refused { status, .. } => write!(f, "refused with {status}"),
+            Failure::Unauthorized { denial, realm } => write!(f, "challenged for realm {realm:?}: {denial}"),
             Failure::Timeout => f.write_str("nobody answered the INVITE"),
+            Failure::Silent => f.write_str("not a word came in time"),
             Failure::Transport => f.write_str("the INVITE could not be sent"),
             Failure::Unresolved => f.write_str("the host name has no address"),
             Failure::BadRequest => f.write_str("the call cannot be written as a SIP request"),

@@ -252,6 +252,10 @@ pub(super) fn dial(dial: &Dial, call_id: &str, tag: &str, own: &Own) -> Option<R
     // In To and From a URI bears no port-steering parameters beyond what was dialled.
     let mut request = Request::new(Method::Invite, uri);
     let headers = &mut request.headers;
+    for route in dial.route.iter().take(limits::SIP_ROUTES_MAX) {
+        Uri::parse(route.clone().into_bytes().into()).ok()?;
+        put(headers, HeaderName::Route, format!("<{route}>"));
+    }
     put(headers, HeaderName::MaxForwards, "70");
     put(headers, HeaderName::From, from);
     put(headers, HeaderName::To, format!("<{}>", dial.to));

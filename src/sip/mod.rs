@@ -11,6 +11,7 @@ mod config;
 #[cfg(feature = "shell")]
 mod counters;
 mod dialog;
+mod digest;
 mod door;
 #[cfg(feature = "shell")]
 mod errand;
@@ -32,7 +33,8 @@ mod wire;
 pub use config::{SipConfig, SipError, SipTimers};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
-pub use event::{By, Caller, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+pub use digest::Login;
+pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
 #[doc(hidden)]
 pub use fuzz::{fuzz_door, fuzz_header};
 #[cfg(feature = "shell")]

@@ -142,7 +142,8 @@ impl Session {
                 }
             }
             // Late timers of an exchange that is complete.
-            (Standing::Steady | Standing::Leaving | Standing::Over, _) | (_, Timer::Ring | Timer::Linger) => {}
+            (Standing::Steady | Standing::Leaving | Standing::Over, _)
+            | (_, Timer::Ring | Timer::Linger | Timer::Silence) => {}
         }
     }
 

@@ -323,11 +323,8 @@ fn dial() -> Dial {
     Dial {
         to: "sip:bob@192.0.2.5".to_owned(),
         from_user: Pii::new("desk".to_owned()),
-        from_display: Pii::default(),
-        from_host: None,
         sdp: SDP.to_owned(),
-        headers: Vec::new(),
-        target: None,
+        ..Dial::default()
     }
 }
 

@@ -4,6 +4,7 @@ use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey};
 
 use super::config::SipTimers;
 use super::dialog::{Dialog, Letter, Out, Timer};
+use super::digest::{self, Digest};
 use super::door;
 use super::event::{By, DialogId, Failure, SipCommand, SipEvent};
 use super::message::{self, Own};
@@ -20,6 +21,7 @@ pub(super) struct Uac {
     ours: String,
     own: Own,
     timers: SipTimers,
+    digest: Digest,
     state: State,
     /// Provisional answers told so far.
     rings: usize,
@@ -54,7 +56,13 @@ impl Uac {
         out: &mut Vec<Out>,
     ) -> Uac {
         out.push(Out::Invite(invite.clone()));
-        Uac { id, invite, ours, own, timers, state: State::Calling, rings: 0, surplus: Vec::new() }
+        let digest = Digest::new(None, "");
+        Uac { id, invite, ours, own, timers, digest, state: State::Calling, rings: 0, surplus: Vec::new() }
+    }
+
+    /// Who we are when challenged.
+    pub(super) fn log_in(&mut self, digest: Digest) {
+        self.digest = digest;
     }
 
     /// An answer to our INVITE, provisional or final.
@@ -62,6 +70,9 @@ impl Uac {
         let status = response.status.code();
         match (&mut self.state, status) {
             (State::Calling | State::Ringing, ..200) => {
+                if matches!(self.state, State::Calling) {
+                    out.push(Out::Disarm(Timer::Silence));
+                }
                 self.state = State::Ringing;
                 // A bare 100 only says that the next hop is alive.
                 if status > 100 && self.rings < limits::SIP_RINGS_MAX {
@@ -91,6 +102,7 @@ impl Uac {
                     self.decline(response, out);
                 }
             }
+            (State::Calling | State::Ringing, 401 | 407) => self.on_challenge(response, out),
             (State::Calling | State::Ringing, _) => {
                 let failure = Failure::Refused {
                     status,
@@ -108,6 +120,19 @@ impl Uac {
             // Provisional answers of slow forks, and answers after the end.
             (State::Canceling | State::Talking { .. } | State::Over, _) => {}
         }
+    }
+
+    /// The same INVITE again, with a proof (RFC 3261 §22.2): a new transaction within the same Call-ID and From tag.
+    fn on_challenge(&mut self, response: &Response, out: &mut Vec<Out>) {
+        if let Err(failure) = self.digest.challenged(response) {
+            return self.fail(failure, out);
+        }
+        let cseq = message::cseq(&self.invite.headers).unwrap_or(1).saturating_add(1);
+        self.invite = digest::again(&self.invite, cseq);
+        self.digest.authorize(&mut self.invite);
+        self.state = State::Calling;
+        out.push(Out::Disarm(Timer::Silence));
+        out.push(Out::Invite(self.invite.clone()));
     }
 
     /// The INVITE got no answer, or could not be sent.
@@ -191,6 +216,11 @@ impl Uac {
                 self.state = State::Over;
                 out.push(Out::Over);
             }
+            (State::Calling, Timer::Silence) => {
+                // CANCEL must wait for a provisional answer, and an answer that comes late gets ACK and BYE.
+                self.state = State::CallingToCancel(None);
+                out.push(Out::Tell(SipEvent::Failed { dialog: self.id, failure: Failure::Silent }));
+            }
             // Late timers of a phase that is past.
             _ => {}
         }
@@ -204,10 +234,12 @@ impl Uac {
 
     fn on_answer(&mut self, response: &Response, out: &mut Vec<Out>) {
         let cseq = message::cseq(&self.invite.headers).unwrap_or(1);
-        let Some(dialog) = Dialog::outgoing(&self.invite, response) else {
+        let Some(mut dialog) = Dialog::outgoing(&self.invite, response) else {
             return self.fail(Failure::BadRequest, out);
         };
-        let ack = dialog.ack(cseq, &self.own);
+        dialog.log_in(self.digest.clone());
+        let mut ack = dialog.ack(cseq, &self.own);
+        digest::copy_proof(&self.invite, &mut ack.request);
         out.push(Out::Ack(ack.clone()));
         let seed = Seed { id: self.id, dialog, own: self.own.clone(), timers: self.timers, ours: self.ours.clone() };
         let mut session = Session::steady(seed);
@@ -233,7 +265,9 @@ impl Uac {
             return;
         }
         let Some(mut dialog) = Dialog::outgoing(&self.invite, response) else { return };
-        let ack = dialog.ack(message::cseq(&self.invite.headers).unwrap_or(1), &self.own);
+        dialog.log_in(self.digest.clone());
+        let mut ack = dialog.ack(message::cseq(&self.invite.headers).unwrap_or(1), &self.own);
+        digest::copy_proof(&self.invite, &mut ack.request);
         out.push(Out::Ack(ack.clone()));
         out.push(Out::Farewell(dialog.bye(None, &self.own)));
         self.surplus.push((tag, ack));

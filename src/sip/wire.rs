@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Letter, Out, Timer};
+use super::digest::Digest;
 use super::door::{self, Kind, Verdict};
 use super::errand::{self, Report};
 use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
@@ -69,6 +70,7 @@ impl Sip {
             calls: HashMap::new(),
             names: HashMap::new(),
             invites: HashMap::new(),
+            inviting: HashMap::new(),
             unmerged: HashMap::new(),
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
@@ -151,6 +153,9 @@ struct Wire {
     names: HashMap<Name, DialogId>,
     /// For CANCEL, which names its INVITE by transaction.
     invites: HashMap<TransactionKey, DialogId>,
+    /// By the name that an INVITE errand reports under: a challenge makes a second one for the same dialog, and what the
+    /// first still has to say must not be taken for the second's.
+    inviting: HashMap<DialogId, DialogId>,
     unmerged: HashMap<Origin, TransactionKey>,
     alarms: BTreeSet<(Instant, DialogId, Timer)>,
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
@@ -176,6 +181,7 @@ struct Call {
 }
 
 struct Inviting {
+    name: DialogId,
     cancel: Option<oneshot::Sender<Option<u8>>>,
     task: AbortHandle,
 }
@@ -367,6 +373,7 @@ impl Wire {
 
     async fn on_report(&mut self, report: Report) {
         let id = report.dialog();
+        let id = self.inviting.get(&id).copied().unwrap_or(id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let mut out = Vec::new();
         match (&mut call.leg, report) {
@@ -410,7 +417,7 @@ impl Wire {
     async fn dial(&mut self, id: DialogId, dial: Box<Dial>) {
         let way = match dial.target {
             Some((addr, transport)) => Way::Known(Hop { addr, transport }),
-            None => match Uri::parse(dial.to.clone().into_bytes().into()) {
+            None => match Uri::parse(dial.route.first().unwrap_or(&dial.to).clone().into_bytes().into()) {
                 Ok(uri) => net::way(&uri, Transport::Udp),
                 Err(_) => Way::Nowhere,
             },
@@ -442,7 +449,11 @@ impl Wire {
             return self.fail(id, Failure::BadRequest).await;
         };
         let mut out = Vec::new();
-        let uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
+        let mut uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
+        uac.log_in(Digest::new(dial.credentials, &new_token()));
+        if let Some(silence) = dial.silence {
+            out.push(Out::Arm(Timer::Silence, silence));
+        }
         let name = (call_id.into_bytes(), tag.into_bytes());
         self.names.insert(name.clone(), id);
         let call = Call { name: Some(name), ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
@@ -499,9 +510,16 @@ impl Wire {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let hops = net::hops(&request, call.peer);
         let (cancel, cancelled) = oneshot::channel();
+        let name = next_id();
         let errand =
-            errand::invite(id, request, hops, call.endpoint, cancelled, self.net.clone(), self.reports.clone());
-        call.inviting = Some(Inviting { cancel: Some(cancel), task: self.errands.spawn(errand) });
+            errand::invite(name, request, hops, call.endpoint, cancelled, self.net.clone(), self.reports.clone());
+        let inviting = Inviting { name, cancel: Some(cancel), task: self.errands.spawn(errand) };
+        if let Some(challenged) = call.inviting.replace(inviting) {
+            // The stack has acknowledged the challenge, and does so again for its copies.
+            self.inviting.remove(&challenged.name);
+            challenged.task.abort();
+        }
+        self.inviting.insert(name, id);
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
@@ -578,6 +596,7 @@ impl Wire {
             self.invites.remove(&key);
         }
         if let Some(inviting) = call.inviting {
+            self.inviting.remove(&inviting.name);
             inviting.task.abort();
         }
         self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 //! asks. Start at [`Trunk`].
 
 mod network;
+pub mod numbers;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 #[test]
 fn every_example_is_free_of_mistakes() {
-    for name in ["", "examples/minimal", "examples/demo", "examples/openai"] {
+    for name in ["", "examples/carrier", "examples/minimal", "examples/demo", "examples/openai"] {
         let (config, warnings) = load(&sip_config(name));
 
         let unexpected: Vec<_> = warnings.list.iter().filter(|found| found.code != NO_SECRET).collect();
@@ -26,7 +26,7 @@ fn every_folder_of_examples_is_in_this_test() {
         .collect();
     names.sort();
 
-    assert_eq!(names, ["demo", "minimal", "openai"]);
+    assert_eq!(names, ["carrier", "demo", "minimal", "openai"]);
 }
 
 #[test]
@@ -170,6 +170,26 @@ fn every_mistake_is_found_at_once_and_at_its_place() {
         "RB1102 actions/lookup.toml:9:41",
         "RB1103 actions/lookup.toml:7:16",
         "RB1104 trunks/carrier.toml:5:35",
+        "RB1104 trunks/exchange.toml:7:14",
+        "RB1106 trunks/exchange.toml:9:8",
+        "RB1303 trunks/exchange.toml:12:12",
+        "RB1004 trunks/exchange.toml:15:12",
+        "RB1105 trunks/exchange.toml:19:10",
+        "RB1104 trunks/exchange.toml:20:15",
+        "RB1303 trunks/exchange.toml:21:13",
+        "RB1106 trunks/exchange.toml:23:8",
+        "RB1113 trunks/exchange.toml:3:11",
+        "RB1113 trunks/exchange.toml:26:20",
+        "RB1112 trunks/exchange.toml:27:13",
+        "RB1104 trunks/exchange.toml:28:10",
+        "RB1005 trunks/exchange.toml:31:9",
+        "RB1303 trunks/exchange.toml:34:13",
+        "RB1111 trunks/exchange.toml:37:16",
+        "RB1103 trunks/exchange.toml:38:19",
+        "RB1006 trunks/exchange.toml:39:15",
+        "RB1005 trunks/exchange.toml:40:18",
+        "RB1310 trunks/nobody.toml:4:1",
+        "RB1301 trunks/exchange.toml:4:19",
         "RB1106 actions/lookup.toml:8:13",
         "RB1108 workflows/front.toml:19:70",
         "RB1109 actions/lookup.toml:9:49",
@@ -230,6 +250,7 @@ fn a_credential_in_the_wrong_place_is_never_shown() {
     let shown = format!("{}{}{found:?}", found.human(true), found.json());
     assert!(!shown.contains("whsec_"), "{shown}");
     assert!(!shown.contains("sk-live"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
 }
 
 fn broken() -> Diagnostics {

@@ -23,6 +23,7 @@ mod outside;
 mod realtime_server;
 mod rig;
 mod services_http;
+mod sip_digest;
 mod sip_door;
 mod sip_in;
 mod sip_out;

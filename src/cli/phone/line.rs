@@ -16,7 +16,7 @@ use super::report::{Ending, Moments, Report};
 use super::{Manner, Outgoing};
 use crate::media::{Clip, Header};
 use crate::model::limits::{PHONE_ORDERS, PHONE_REPORTS};
-use crate::model::{Codec, Digit, FRAME_MS, Pii};
+use crate::model::{Codec, Digit, FRAME_MS};
 use crate::sdp::{self, Agreed, Local, Offer};
 use crate::sip::{By, Dial, DialogId, Failure, Invite, Sip, SipCommand, SipEvent};
 
@@ -179,15 +179,8 @@ impl Desk {
         let offer = sdp::offer(&local);
         let dialog = self.sip.new_dialog();
         let talk = Talk::new(dialog, Side::Caller, local, script);
-        let command = SipCommand::Dial(Box::new(Dial {
-            to: dial.to,
-            from_user: dial.from,
-            from_display: Pii::default(),
-            from_host: None,
-            sdp: offer,
-            headers: Vec::new(),
-            target: None,
-        }));
+        let command =
+            SipCommand::Dial(Box::new(Dial { to: dial.to, from_user: dial.from, sdp: offer, ..Dial::default() }));
         self.sip.send(dialog, command).await;
         self.hold(talk, &mut |moments: &Moments| {
             tell.send_replace(moments.clone());

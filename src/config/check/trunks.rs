@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{At, Check, Mistake, code};
 use crate::config::raw;
-use crate::model::{Address, Codec};
+use crate::model::{Address, Codec, limits};
 use crate::trunk::{
-    CallerPolicy, Cidr, Dialling, IdentityRules, Inbound, NumberFormat, Outbound, ReferRules, SessionRules, Trunk,
-    TrunkLimits,
+    Anonymous, CallerPolicy, Cidr, Credentials, Dialling, HeaderIn, HeaderOut, IdentityRules, Inbound, NumberFormat,
+    Outbound, ReferRules, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify, numbers,
 };
 
 impl Check<'_> {
@@ -17,46 +17,34 @@ impl Check<'_> {
         let mut networks: BTreeMap<Cidr, String> = BTreeMap::new();
         for (id, file) in &self.tree.trunks {
             let at = At::file(format!("trunks/{id}.toml"));
-            let at_allowed = at.key("inbound").key("allowed_addresses");
-            let mut allowed = Vec::new();
-            for (n, text) in file.inbound.allowed_addresses.iter().enumerate() {
-                let at = at_allowed.item(n);
-                let network = match text.parse::<Cidr>() {
-                    Ok(network) => network,
-                    Err(hint) => {
-                        self.report(Mistake::error(code::ADDRESS, at, "this is no network").hint(hint));
-                        continue;
-                    }
-                };
-                if network.prefix == 0 {
-                    self.report(
-                        Mistake::warning(code::OPEN_TRUNK, at.clone(), "the whole world may call by this trunk")
-                            .hint("write the networks of the carrier; open trunks are found by scanners within hours"),
-                    );
-                }
-                if let Some(other) = networks.insert(network, id.clone()) {
-                    let whose = if other == *id { "this trunk".to_owned() } else { format!("trunk {other:?}") };
-                    self.report(
-                        Mistake::error(code::SAME_NETWORK, at, format!("{network} belongs to {whose} already"))
-                            .hint("a call must belong to one trunk; write narrower networks"),
-                    );
-                }
-                allowed.push(network);
+            let country = file.country.as_ref().and_then(|written| self.country(&at.key("country"), written));
+            let inbound = file.inbound.as_ref().map(|raw| self.inbound(id, &at.key("inbound"), raw, &mut networks));
+            let outbound = file.outbound.as_ref().map(|out| self.trunk_outbound(&at.key("outbound"), out, file));
+            if file.inbound.is_none() && file.outbound.is_none() {
+                self.report(
+                    Mistake::error(code::EMPTY, at.clone(), "no call can come from this trunk or go to it")
+                        .hint("add [inbound] with allowed_addresses, or [outbound] with a uri")
+                        .absence(),
+                );
             }
-            let outbound = file.outbound.as_ref().map(|out| self.trunk_outbound(&at.key("outbound"), out));
             let trunk = Trunk {
                 id: id.clone(),
                 title: file.title.clone(),
-                is_trusted: false,
-                country: None,
-                codecs: vec![Codec::Pcmu, Codec::Pcma],
-                inbound: Inbound { allowed, ..Inbound::default() },
+                is_trusted: file.trusted,
+                country,
+                codecs: self.codecs(&at.key("codecs"), &file.codecs),
+                inbound: inbound.unwrap_or_default(),
                 outbound,
                 registration: None,
-                limits: TrunkLimits::default(),
-                session: SessionRules::default(),
+                limits: TrunkLimits {
+                    calls: file.limits.calls,
+                    calls_per_second: file.limits.calls_per_second,
+                    minutes_per_day: file.limits.minutes_per_day,
+                    calls_per_agent_hour: file.limits.calls_per_agent_hour,
+                },
+                session: self.session(&at.key("session"), &file.session),
                 transfer: ReferRules::default(),
-                identity: IdentityRules::default(),
+                identity: self.identity(&at.key("identity"), &file.identity),
             };
             trunks.insert(id.clone(), trunk);
         }
@@ -69,7 +57,135 @@ impl Check<'_> {
         trunks
     }
 
-    fn trunk_outbound(&mut self, at: &At, out: &raw::Outbound) -> Outbound {
+    fn country(&mut self, at: &At, written: &str) -> Option<String> {
+        if numbers::Country::of(written).is_some() {
+            return Some(written.to_owned());
+        }
+        let capitals = written.to_ascii_uppercase();
+        let mistake = Mistake::error(code::COUNTRY, at.clone(), format!("there is no country {written:?}"));
+        let mistake = match numbers::Country::of(&capitals) {
+            Some(_) => mistake.hint(format!("write {capitals:?}")),
+            None => mistake.hint(r#"write two letters of ISO 3166-1, as "IT" or "US""#),
+        };
+        self.report(mistake);
+        None
+    }
+
+    fn codecs(&mut self, at: &At, written: &[raw::Codec]) -> Vec<Codec> {
+        let mut codecs = Vec::new();
+        for (n, codec) in written.iter().enumerate() {
+            let codec = match codec {
+                raw::Codec::Pcmu => Codec::Pcmu,
+                raw::Codec::Pcma => Codec::Pcma,
+            };
+            if codecs.contains(&codec) {
+                self.report(Mistake::error(code::TWICE, at.item(n), "this codec stands here twice"));
+            } else {
+                codecs.push(codec);
+            }
+        }
+        codecs
+    }
+
+    fn inbound(&mut self, id: &str, at: &At, raw: &raw::Inbound, networks: &mut BTreeMap<Cidr, String>) -> Inbound {
+        let is_recognised = !raw.allowed_addresses.is_empty()
+            || !raw.tls_names.is_empty()
+            || raw.over_registration
+            || raw.login.is_some();
+        if !is_recognised {
+            self.report(
+                Mistake::error(code::EMPTY, at.clone(), "nothing tells calls of this trunk from others")
+                    .hint("add allowed_addresses, tls_names, over_registration or login; without calls, leave [inbound] out")
+                    .absence(),
+            );
+        }
+        let allowed = self.networks(id, &at.key("allowed_addresses"), &raw.allowed_addresses, networks);
+        let at_names = at.key("tls_names");
+        for (n, name) in raw.tls_names.iter().enumerate() {
+            if !is_host(name) || name.parse::<std::net::IpAddr>().is_ok() {
+                let mistake = Mistake::error(code::ADDRESS, at_names.item(n), "this is no DNS name");
+                self.report(mistake.hint("write it as sbc.carrier.example, as the certificate bears it"));
+            }
+        }
+        let at_login = at.key("login");
+        let digest = raw.login.as_ref().map(|login| Credentials {
+            username: login.username.clone(),
+            password: self.secret(&at_login.key("password"), &login.password),
+            realm: login.realm.clone(),
+        });
+        let at_headers = at.key("header");
+        let headers =
+            raw.header.iter().enumerate().map(|(n, header)| self.header_in(&at_headers.item(n), header)).collect();
+        Inbound {
+            allowed,
+            digest,
+            tls_names: raw.tls_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            over_registration: raw.over_registration,
+            headers,
+        }
+    }
+
+    fn networks(
+        &mut self,
+        id: &str,
+        at_list: &At,
+        written: &[String],
+        networks: &mut BTreeMap<Cidr, String>,
+    ) -> Vec<Cidr> {
+        let mut allowed = Vec::new();
+        for (n, text) in written.iter().enumerate() {
+            let at = at_list.item(n);
+            let network = match text.parse::<Cidr>() {
+                Ok(network) => network,
+                Err(hint) => {
+                    self.report(Mistake::error(code::ADDRESS, at, "this is no network").hint(hint));
+                    continue;
+                }
+            };
+            if network.prefix == 0 {
+                self.report(
+                    Mistake::warning(code::OPEN_TRUNK, at.clone(), "the whole world may call by this trunk")
+                        .hint("write the networks of the carrier; open trunks are found by scanners within hours"),
+                );
+            }
+            if let Some(other) = networks.insert(network, id.to_owned()) {
+                let whose = if other == id { "this trunk".to_owned() } else { format!("trunk {other:?}") };
+                self.report(
+                    Mistake::error(code::SAME_NETWORK, at, format!("{network} belongs to {whose} already"))
+                        .hint("a call must belong to one trunk; write narrower networks"),
+                );
+            }
+            allowed.push(network);
+        }
+        allowed
+    }
+
+    fn header_in(&mut self, at: &At, raw: &raw::HeaderIn) -> HeaderIn {
+        let is_group = raw.name.ends_with('*');
+        let name = raw.name.strip_suffix('*').unwrap_or(&raw.name);
+        if raw.name == "*" {
+            let mistake = Mistake::error(code::NAME, at.key("name"), "this would take every header");
+            self.report(mistake.hint("write a beginning, as X-Acme-*"));
+        } else if !raw.name.is_empty() && !is_token(name) {
+            let mistake = Mistake::error(code::NAME, at.key("name"), "this is no name of a header");
+            self.report(mistake.hint("write letters, digits and `-`, and `*` at the end for all that begin like this"));
+        }
+        if let Some(variable) = &raw.variable {
+            if is_group {
+                let what = "one variable cannot hold several headers";
+                let mistake = Mistake::error(code::CONFLICT, at.key("variable"), what);
+                self.report(mistake.hint("leave it out; each header gives its variable a name").absence());
+            }
+            let plain = variable.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !plain {
+                let mistake = Mistake::error(code::VARIABLE_NAME, at.key("variable"), "this is no name of a variable");
+                self.report(mistake.hint("write letters, digits and `_`: order becomes sip.order"));
+            }
+        }
+        HeaderIn { name: raw.name.clone(), variable: raw.variable.clone() }
+    }
+
+    fn trunk_outbound(&mut self, at: &At, out: &raw::Outbound, file: &raw::TrunkFile) -> Outbound {
         let is_uri = matches!(out.uri.parse::<Address>(), Ok(Address::Uri(_)));
         if !out.uri.is_empty() && (!is_uri || out.uri.contains('@')) {
             self.report(
@@ -77,22 +193,218 @@ impl Check<'_> {
                     .hint("write it as sip:sbc.example:5060; the dialled number becomes the user"),
             );
         }
+        let format = match out.number_format {
+            raw::NumberFormat::AsIs => NumberFormat::AsIs,
+            raw::NumberFormat::Plus => NumberFormat::Plus,
+            raw::NumberFormat::Digits => NumberFormat::Digits,
+            raw::NumberFormat::National => NumberFormat::National,
+            raw::NumberFormat::International => NumberFormat::International,
+        };
+        if matches!(format, NumberFormat::National | NumberFormat::International) && file.country.is_none() {
+            let what = "this depends on a country, and the trunk names none";
+            let mistake = Mistake::error(code::CONFLICT, at.key("number_format"), what);
+            self.report(mistake.hint(r#"add country = "IT" at the top of the file"#).absence());
+        }
+        if !out.prefix.bytes().all(|b| b.is_ascii_digit() || b == b'*' || b == b'#' || b == b'+') {
+            let mistake = Mistake::error(code::DIAL, at.key("prefix"), "this is no technical prefix");
+            self.report(mistake.hint("write digits, `*` or `#`, as the carrier gave them"));
+        }
+        let anonymous = match out.anonymous {
+            raw::Anonymous::Hide => Anonymous::Hide,
+            raw::Anonymous::ShowOurs => Anonymous::ShowOurs,
+        };
+        let caller = self.caller_policy(at, out, anonymous);
+        let at_headers = at.key("header");
+        Outbound {
+            gateways: vec![out.uri.clone()],
+            silence: Duration::from_secs(4),
+            credentials: None,
+            format,
+            prefix: out.prefix.clone(),
+            caller,
+            headers: out.header.iter().enumerate().map(|(n, h)| self.header_out(&at_headers.item(n), h)).collect(),
+            probe: None,
+            dialling: self.dialling(&at.key("allow"), &out.allow),
+        }
+    }
+
+    fn caller_policy(&mut self, at: &At, out: &raw::Outbound, anonymous: Anonymous) -> CallerPolicy {
         if let Some(number) = &out.caller_id
             && !matches!(number.parse::<Address>(), Ok(Address::Number(_)))
         {
             let mistake = Mistake::error(code::DIAL, at.key("caller_id"), "this is no telephone number");
             self.report(mistake.hint("write + and up to 15 digits"));
         }
-        Outbound {
-            gateways: vec![out.uri.clone()],
-            silence: Duration::from_secs(4),
-            credentials: None,
-            format: NumberFormat::AsIs,
-            prefix: String::new(),
-            caller: CallerPolicy { number: out.caller_id.clone(), ..CallerPolicy::default() },
-            headers: Vec::new(),
-            probe: None,
-            dialling: Dialling::default(),
+        if out.caller_name.chars().any(char::is_control) {
+            let what = "a name on a display holds no control characters";
+            self.report(Mistake::error(code::MALFORMED, at.key("caller_name"), what));
+        }
+        if let Some(host) = &out.caller_host
+            && !is_host(host)
+        {
+            let mistake = Mistake::error(code::ADDRESS, at.key("caller_host"), "this is no host");
+            self.report(mistake.hint("write a name or an address, as sip.example.com, without a port"));
+        }
+        if anonymous == Anonymous::ShowOurs && out.caller_id.is_none() {
+            let mistake = Mistake::error(code::CONFLICT, at.key("anonymous"), "there is no number of ours to show");
+            self.report(mistake.hint(r#"add caller_id = "+390212345678""#).absence());
+        }
+        CallerPolicy {
+            number: out.caller_id.clone(),
+            display: out.caller_name.clone(),
+            host: out.caller_host.clone(),
+            asserts: out.assert_identity,
+            anonymous,
         }
     }
+
+    fn header_out(&mut self, at: &At, raw: &raw::HeaderOut) -> HeaderOut {
+        let lower = raw.name.to_ascii_lowercase();
+        if !raw.name.is_empty() && !is_token(&raw.name) {
+            let mistake = Mistake::error(code::NAME, at.key("name"), "this is no name of a header");
+            self.report(mistake.hint("write letters, digits and `-`"));
+        } else if OURS.contains(&lower.as_str()) {
+            let mistake = Mistake::error(code::NAME, at.key("name"), "this header is written by us");
+            self.report(mistake.hint("leave it out; caller_id, assert_identity and identity.sign steer what it says"));
+        }
+        HeaderOut { name: raw.name.clone(), value: self.template(&at.key("value"), &raw.value) }
+    }
+
+    fn dialling(&mut self, at: &At, allow: &raw::Allow) -> Dialling {
+        let at_countries = at.key("countries");
+        let countries =
+            allow.countries.iter().enumerate().filter_map(|(n, id)| self.country(&at_countries.item(n), id)).collect();
+        for (key, prefixes) in [("prefixes", &allow.prefixes), ("refused", &allow.refused)] {
+            for (n, prefix) in prefixes.iter().enumerate() {
+                let digits = prefix.strip_prefix('+').unwrap_or(prefix);
+                let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'*' || b == b'#');
+                if digits.is_empty() || !plain || digits.len() > 15 {
+                    let mistake = Mistake::error(code::PATTERN, at.key(key).item(n), "no number begins like this");
+                    self.report(mistake.hint("write + and digits, as +4420, or a short number, as 112"));
+                }
+            }
+        }
+        let at_hosts = at.key("hosts");
+        for (n, host) in allow.hosts.iter().enumerate() {
+            if host != "*" && !is_host(host) {
+                let mistake = Mistake::error(code::ADDRESS, at_hosts.item(n), "this is no host");
+                self.report(mistake.hint("write a name or an address without a port, or `*` for all"));
+            }
+        }
+        Dialling {
+            countries,
+            prefixes: allow.prefixes.clone(),
+            refused: allow.refused.clone(),
+            premium: allow.premium,
+            hosts: allow.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        }
+    }
+
+    fn session(&mut self, at: &At, raw: &raw::Session) -> SessionRules {
+        let default = SessionRules::default();
+        let expires = Duration::from_secs(raw.expires_s);
+        if raw.expires_s > 0 && raw.expires_s < raw.expires_min_s {
+            self.report(
+                Mistake::error(code::CONFLICT, at.key("expires_s"), "this is shorter than what we accept ourselves")
+                    .hint(format!("write at least {}, or 0 for none", raw.expires_min_s)),
+            );
+        }
+        SessionRules {
+            expires: (!expires.is_zero()).then_some(expires),
+            expires_min: Duration::from_secs(raw.expires_min_s).max(default.expires_min),
+            reliable: match raw.reliable {
+                raw::Reliable::Off => Reliable::Off,
+                raw::Reliable::Supported => Reliable::Supported,
+                raw::Reliable::Required => Reliable::Required,
+            },
+        }
+    }
+
+    fn identity(&mut self, at: &At, raw: &raw::Identity) -> IdentityRules {
+        let at_sign = at.key("sign");
+        let sign = raw.sign.as_ref().map(|sign| {
+            let is_https = sign.certificate_url.starts_with("https://");
+            if !sign.certificate_url.is_empty() && !is_https {
+                let mistake = Mistake::error(code::URL, at_sign.key("certificate_url"), "certificates come by https");
+                self.report(mistake.hint("write it as https://cert.example.com/shaken.pem"));
+            } else if sign.certificate_url.contains("{{") {
+                let what = "the URL of a certificate holds no variables";
+                self.report(Mistake::error(code::URL, at_sign.key("certificate_url"), what));
+            }
+            if !sign.origination_id.is_empty() && uuid::Uuid::try_parse(&sign.origination_id).is_err() {
+                let mistake = Mistake::error(code::MALFORMED, at_sign.key("origination_id"), "this is no UUID");
+                self.report(mistake.hint("write it as 123e4567-e89b-12d3-a456-426614174000; `uuidgen` makes one"));
+            }
+            Signing {
+                key: self.secret(&at_sign.key("key"), &sign.key),
+                certificate_url: sign.certificate_url.clone(),
+                attestation: match sign.attestation {
+                    raw::Attestation::A => 'A',
+                    raw::Attestation::B => 'B',
+                    raw::Attestation::C => 'C',
+                },
+                origination_id: sign.origination_id.clone(),
+            }
+        });
+        let verify = match raw.verify {
+            raw::Verify::Off => Verify::Off,
+            raw::Verify::Note => Verify::Note,
+            raw::Verify::RefuseBad => Verify::RefuseBad,
+            raw::Verify::Require => Verify::Require,
+        };
+        IdentityRules { verify, sign }
+    }
+}
+
+/// Headers that our calls bear anyway, beside those that steer SIP.
+const OURS: [&str; 32] = [
+    "via",
+    "v",
+    "from",
+    "f",
+    "to",
+    "t",
+    "call-id",
+    "i",
+    "cseq",
+    "contact",
+    "m",
+    "max-forwards",
+    "content-length",
+    "l",
+    "content-type",
+    "c",
+    "route",
+    "record-route",
+    "require",
+    "proxy-require",
+    "supported",
+    "k",
+    "allow",
+    "authorization",
+    "proxy-authorization",
+    "user-agent",
+    "p-asserted-identity",
+    "privacy",
+    "identity",
+    "session-expires",
+    "min-se",
+    "diversion",
+];
+
+/// RFC 3261 §25.1: a token.
+pub(super) fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+}
+
+/// Whether a text can stand as a host in a URI: a name or an address, without a port.
+pub(super) fn is_host(text: &str) -> bool {
+    let is_v6 = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|inside| inside.parse::<std::net::Ipv6Addr>().is_ok());
+    let is_label = |label: &str| {
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    is_v6 || (text.len() <= limits::HOST_LEN_MAX && text.split('.').all(is_label))
 }

@@ -3,10 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
+
 /// `trunks/ID.toml`: one SIP peer.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["version", "title", "inbound"]))]
+#[schemars(extend("required" = ["version", "title"]))]
 pub struct TrunkFile {
     /// The version of this form; always 1.
     #[schemars(range(min = 1, max = 1))]
@@ -14,20 +16,101 @@ pub struct TrunkFile {
     /// Its name, for people.
     #[schemars(length(min = 1, max = 200))]
     pub title: String,
-    /// Calls from it.
-    pub inbound: Inbound,
+    /// The country of numbers that are written without one, as `IT` (ISO 3166-1). Left out, only numbers with `+` are
+    /// understood, and others stay as they are written.
+    #[schemars(length(min = 2, max = 2))]
+    pub country: Option<String>,
+    /// Codecs in order of preference.
+    #[schemars(length(min = 1, max = 2))]
+    pub codecs: Vec<Codec>,
+    /// What the peer says of a caller is believed: `P-Asserted-Identity`, `Remote-Party-ID`, forwarding headers and
+    /// verification results. Only for a carrier or PBX that takes these headers away from its own customers.
+    pub trusted: bool,
+    /// Calls from it; left out, none are taken.
+    pub inbound: Option<Inbound>,
     /// Calls to it; left out, none are made.
     pub outbound: Option<Outbound>,
+    /// How much it may use, within the limits of the gateway.
+    pub limits: TrunkLimits,
+    /// What is agreed on dialogs.
+    pub session: Session,
+    /// Signed caller identities (STIR/SHAKEN).
+    pub identity: Identity,
 }
 
-/// Calls from a trunk.
+impl Default for TrunkFile {
+    fn default() -> TrunkFile {
+        TrunkFile {
+            version: 0,
+            title: String::new(),
+            country: None,
+            codecs: vec![Codec::Pcmu, Codec::Pcma],
+            trusted: false,
+            inbound: None,
+            outbound: None,
+            limits: TrunkLimits::default(),
+            session: Session::default(),
+            identity: Identity::default(),
+        }
+    }
+}
+
+/// How audio is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// G.711 µ-law: America and Japan.
+    Pcmu,
+    /// G.711 A-law: everywhere else.
+    Pcma,
+}
+
+/// Calls from a trunk: at least one way to recognise them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["allowed_addresses"]))]
 pub struct Inbound {
-    /// Networks it calls from, as `203.0.113.0/28`. Calls from elsewhere are not of this trunk.
-    #[schemars(length(min = 1, max = 256))]
+    /// Networks it calls from, as `203.0.113.0/28`. Alone, they are enough to be believed.
+    #[schemars(length(max = 256))]
     pub allowed_addresses: Vec<String>,
+    /// Names, one of which the peer's TLS client certificate must bear.
+    #[schemars(length(max = 16))]
+    pub tls_names: Vec<String>,
+    /// Calls to the address that we registered with the peer are its calls.
+    pub over_registration: bool,
+    /// The peer proves a password to us. With `allowed_addresses`, it must do so from there.
+    pub login: Option<Login>,
+    /// Headers of its calls that become variables. Left out, all `X-…`, `User-to-User` and `Diversion` do.
+    #[schemars(length(max = 64))]
+    pub header: Vec<HeaderIn>,
+}
+
+/// A user name and a password.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["username", "password"]))]
+pub struct Login {
+    /// As the peer writes it.
+    #[schemars(length(min = 1, max = 128))]
+    pub username: String,
+    /// Where the password is.
+    pub password: Secret,
+    /// The protection domain; left out, whatever the challenge names.
+    #[schemars(length(min = 1, max = 128))]
+    pub realm: Option<String>,
+}
+
+/// A header that becomes a variable.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name"]))]
+pub struct HeaderIn {
+    /// The header's name; with `*` at the end, all that begin like this.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// The variable, without its `sip.`: `order` sets `sip.order`. Left out, the header's name in small letters, without
+    /// `x-` and with `_` for `-`.
+    #[schemars(length(min = 1, max = 64))]
+    pub variable: Option<String>,
 }
 
 /// Calls to a trunk.
@@ -38,7 +121,193 @@ pub struct Outbound {
     /// Where numbers are dialled: a SIP URI without a user, as `sip:sbc.example:5060`. The number becomes the user.
     #[schemars(length(min = 1))]
     pub uri: String,
+    /// How numbers are written.
+    pub number_format: NumberFormat,
+    /// Written before every called number: a technical prefix.
+    #[schemars(length(max = 16))]
+    pub prefix: String,
     /// The number we show; left out, the caller's own.
     #[schemars(length(min = 1))]
     pub caller_id: Option<String>,
+    /// The name beside it.
+    #[schemars(length(max = 64))]
+    pub caller_name: String,
+    /// The host in From; left out, our address. Some carriers want their own or yours here.
+    #[schemars(length(min = 1, max = 253))]
+    pub caller_host: Option<String>,
+    /// `P-Asserted-Identity` is sent, with `caller_id` or else the caller's number.
+    pub assert_identity: bool,
+    /// What becomes of a caller who asked not to be known.
+    pub anonymous: Anonymous,
+    /// Further headers of our calls.
+    #[schemars(length(max = 32))]
+    pub header: Vec<HeaderOut>,
+    /// Which numbers may be dialled; without it the trunk's own country, and nothing premium.
+    pub allow: Allow,
+}
+
+/// How a number is written towards a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberFormat {
+    /// As it came.
+    #[default]
+    AsIs,
+    /// `+390212345678`.
+    Plus,
+    /// `390212345678`.
+    Digits,
+    /// As dialled within the trunk's country; foreign numbers as `international`.
+    National,
+    /// With the country's own prefix for calls abroad: `00390212345678`.
+    International,
+}
+
+/// What becomes of a caller who asked not to be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Anonymous {
+    /// From is anonymous, and `Privacy: id` is sent.
+    #[default]
+    Hide,
+    /// `caller_id` is shown.
+    ShowOurs,
+}
+
+/// A header of our calls.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "value"]))]
+pub struct HeaderOut {
+    /// Its name.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Its value; may hold variables. When nothing is left of it, the header is not sent.
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: String,
+}
+
+/// Which numbers may be dialled.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Allow {
+    /// Countries, as `IT`. Left out, the trunk's own, or every one when it has none.
+    #[schemars(length(max = 256))]
+    pub countries: Vec<String>,
+    /// Beginnings of numbers that are allowed whatever the country, as `+4420`, and short numbers as `112`.
+    #[schemars(length(max = 256))]
+    pub prefixes: Vec<String>,
+    /// Beginnings of numbers that are refused whatever else allows them.
+    #[schemars(length(max = 256))]
+    pub refused: Vec<String>,
+    /// Premium-rate, shared-cost and satellite numbers may be dialled.
+    pub premium: bool,
+    /// Hosts whose SIP URIs may be dialled, or `*`. Numbers need none.
+    #[schemars(length(max = 64))]
+    pub hosts: Vec<String>,
+}
+
+/// How much a trunk may use. What is left out is bound by the gateway's own limits alone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrunkLimits {
+    /// Calls at once, both directions.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub calls: Option<u32>,
+    /// New calls in a second, both directions.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub calls_per_second: Option<u32>,
+    /// Minutes called out in one day (UTC).
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub minutes_per_day: Option<u32>,
+    /// New outbound calls of one agent in one hour.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub calls_per_agent_hour: Option<u32>,
+}
+
+/// What is agreed on dialogs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Session {
+    /// How long a call lives without a sign of life, which is sent at half of it (RFC 4028); 0 asks for none.
+    #[schemars(range(min = 0, max = 86_400))]
+    pub expires_s: u64,
+    /// The shortest such time that we accept from the peer.
+    #[schemars(range(min = 90, max = 86_400))]
+    pub expires_min_s: u64,
+    /// Whether answers before the final one are acknowledged (100rel, RFC 3262).
+    pub reliable: Reliable,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session { expires_s: 1800, expires_min_s: 90, reliable: Reliable::default() }
+    }
+}
+
+/// Whether answers before the final one are acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reliable {
+    /// Not offered; used only where the peer requires it.
+    Off,
+    /// When the peer can.
+    #[default]
+    Supported,
+    /// Calls to a peer that cannot fail.
+    Required,
+}
+
+/// Signed caller identities (STIR/SHAKEN, RFC 8224).
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identity {
+    /// What becomes of the signature of their calls.
+    pub verify: Verify,
+    /// How our own calls are signed; left out, they are not.
+    pub sign: Option<Sign>,
+}
+
+/// What becomes of a caller's signature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// It is not looked at.
+    #[default]
+    Off,
+    /// The result is noted.
+    Note,
+    /// A call with a bad one is refused.
+    RefuseBad,
+    /// A call with none is refused as well.
+    Require,
+}
+
+/// How our own calls are signed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["key", "certificate_url", "origination_id"]))]
+pub struct Sign {
+    /// Where the private key is: PKCS #8 in PEM, on the curve P-256.
+    pub key: Secret,
+    /// Where everybody can fetch the certificate.
+    #[schemars(length(min = 1, max = 512))]
+    pub certificate_url: String,
+    /// How well we know the caller.
+    pub attestation: Attestation,
+    /// A UUID that names us as the origin.
+    #[schemars(length(min = 36, max = 36))]
+    pub origination_id: String,
+}
+
+/// How well the caller is known (RFC 8588).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Attestation {
+    /// The caller is our customer and may use the number.
+    A,
+    /// The caller is our customer; the number was not checked.
+    B,
+    /// We only pass the call on.
+    #[default]
+    C,
 }

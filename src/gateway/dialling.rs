@@ -1,0 +1,117 @@
+//! Placing a call: the ways to try in turn, and what is left of them.
+//!
+//! Every outbound call passes through [`attempts`]. Who may dial what, how numbers are written, whom we show and which
+//! headers go along is settled there, once, before anything is sent; [`Dialling`] then only counts down. The heart sees
+//! one leg, however many gateways it took.
+
+use std::collections::VecDeque;
+
+use metrics::counter;
+use tracing::warn;
+
+use super::house::House;
+use crate::call::Cause;
+use crate::model::{Address, CallId, LegId, Pii};
+use crate::sip::{Dial, Failure, Login};
+use crate::store::CallOpen;
+use crate::trunk::{Credentials, Trunk};
+
+/// One way to place a call: an INVITE to one gateway, complete but for our description.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// Which gateway of the trunk, by its URI; `None` for a SIP URI that is dialled directly.
+    pub(super) gateway: Option<String>,
+    /// What is sent.
+    pub(super) dial: Dial,
+}
+
+/// The ways to reach an address, best first; never empty.
+///
+/// # Errors
+/// The cause that the leg fails with, when there is no way or none is allowed.
+pub(super) fn attempts(
+    house: &House,
+    trunk: Option<&Trunk>,
+    to: &Address,
+    open: &CallOpen,
+) -> Result<VecDeque<Attempt>, Cause> {
+    let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
+    let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
+    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), ..Dial::default() };
+    match (to, trunk.zip(outbound)) {
+        // Directly, wherever it leads. The trunk's password is not shown to strangers.
+        (Address::Uri(uri), _) => {
+            let dial = Dial { to: uri.clone(), ..plain };
+            Ok(VecDeque::from([Attempt { gateway: None, dial }]))
+        }
+        // A number, and no trunk that would carry it.
+        (Address::Number(_), None) => Err(Cause::Unavailable),
+        (Address::Number(_), Some((trunk, outbound))) => {
+            let credentials = outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials));
+            let gateways = outbound.gateways.iter();
+            let attempts = gateways.map(|gateway| Attempt {
+                gateway: Some(gateway.clone()),
+                dial: Dial {
+                    to: outbound.uri_of(gateway, to),
+                    credentials: credentials.clone(),
+                    silence: Some(outbound.silence),
+                    ..plain.clone()
+                },
+            });
+            Ok(attempts.collect())
+        }
+    }
+}
+
+/// Credentials with their password; `None` when that cannot be had, which was said at the start.
+pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> Option<Login> {
+    let Some(password) = house.secrets.get(&credentials.password) else {
+        warn!(trunk = trunk.id, "the trunk's password is missing; the call goes out without");
+        return None;
+    };
+    let Credentials { username, realm, .. } = credentials.clone();
+    Some(Login { username, password, realm })
+}
+
+/// A leg that is being dialled.
+#[derive(Debug)]
+pub(super) struct Dialling {
+    trunk: Option<String>,
+    /// Still to be tried.
+    left: VecDeque<Attempt>,
+    /// The gateway that is being tried.
+    gateway: Option<String>,
+    /// Somebody's telephone rings: a 18x came.
+    rang: bool,
+}
+
+impl Dialling {
+    pub(super) fn new(trunk: Option<&Trunk>, attempts: VecDeque<Attempt>) -> Dialling {
+        Dialling { trunk: trunk.map(|trunk| trunk.id.clone()), left: attempts, gateway: None, rang: false }
+    }
+
+    /// The next INVITE.
+    pub(super) fn next(&mut self) -> Option<Dial> {
+        let attempt = self.left.pop_front()?;
+        self.gateway = attempt.gateway;
+        Some(attempt.dial)
+    }
+
+    /// It rings; `true` the first time.
+    pub(super) fn rings(&mut self) -> bool {
+        !std::mem::replace(&mut self.rang, true)
+    }
+
+    /// The attempt failed. Says so to whoever is on call, and whether the next is to be tried.
+    pub(super) fn failed(&mut self, call: CallId, leg: LegId, failure: &Failure) -> bool {
+        let trunk = self.trunk.as_deref().unwrap_or("");
+        let goes_on = failure.is_worth_another_way(self.rang) && !self.left.is_empty();
+        if let Failure::Unauthorized { denial, .. } = failure {
+            counter!("ringback_trunk_denied_total", "trunk" => trunk.to_owned(), "why" => denial.label()).increment(1);
+            warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the trunk does not let us in");
+        } else if goes_on {
+            warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the next gateway is tried");
+        }
+        goes_on
+    }
+}
