@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::actions::{Method, ParameterType, Phase};
+use crate::guard;
 use crate::model::limits;
 
 pub use routes::{Reject, Route, RoutesFile};
@@ -38,6 +39,8 @@ pub struct GatewayFile {
     pub store: Store,
     /// How much work is taken; more is answered with 503.
     pub limits: Limits,
+    /// How strangers are kept out, and how long we call out.
+    pub protection: Protection,
     /// Whom actions and webhooks may reach.
     pub egress: Egress,
     /// Health and metrics; left out, none are served.
@@ -119,6 +122,73 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits { max_calls: 100, max_calls_per_second: 20 }
     }
+}
+
+/// How strangers are kept out, and how long we call out. The defaults suit a gateway on the open net.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Protection {
+    /// What those get whom no trunk knows.
+    pub unknown_sources: Strangers,
+    /// Requests of one unknown address in a second; twice as many may come at once. More get no answer.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub requests_per_second: u32,
+    /// Requests of one trunk in a second, outside of calls; more are answered 503.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub trunk_requests_per_second: u32,
+    /// Wrong passwords in a row that lock out an address. Ten times as many lock a user, for addresses that never knew
+    /// its password.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub failures_max: u32,
+    /// How long the first lock lasts; each further one lasts twice as long.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub lockout_s: u64,
+    /// The longest lock.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub lockout_max_s: u64,
+    /// How long a scanner gets no answer.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub silence_s: u64,
+    /// Words in `User-Agent` that give a scanner away, beside those we know, without regard to case.
+    #[schemars(length(max = 64), inner(length(min = 3, max = 64)))]
+    pub scanners: Vec<String>,
+    /// The realm of our challenges to trunks that name none.
+    #[schemars(length(min = 1, max = 128))]
+    pub realm: String,
+    /// A leg that we called is hung up after this time.
+    #[schemars(range(min = 10, max = 86_400))]
+    pub outbound_duration_max_s: u64,
+}
+
+impl Default for Protection {
+    fn default() -> Protection {
+        let rules = guard::Protection::default();
+        Protection {
+            unknown_sources: Strangers::default(),
+            requests_per_second: rules.stranger_requests_per_second,
+            trunk_requests_per_second: rules.trunk_requests_per_second,
+            failures_max: rules.failures_max,
+            lockout_s: rules.lockout.as_secs(),
+            lockout_max_s: rules.lockout_max.as_secs(),
+            silence_s: rules.silence.as_secs(),
+            scanners: rules.scanners,
+            realm: rules.realm,
+            outbound_duration_max_s: rules.outbound_max.as_secs(),
+        }
+    }
+}
+
+/// What those get whom no trunk knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strangers {
+    /// No answer at all: scanners find nothing here.
+    #[default]
+    Silence,
+    /// 403, whatever they ask for.
+    Forbidden,
+    /// 401, as if a password could help.
+    Challenge,
 }
 
 /// Whom actions and webhooks may reach.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Origin;
 use super::check::inside;
 use crate::actions::{Action, Agent, Plan, SecretRef, Workflow};
+use crate::guard::Protection;
 use crate::trunk::Trunk;
 
 /// Everything under one `sip-config/`, free of mistakes.
@@ -79,6 +80,8 @@ pub struct Gateway {
     pub store: Store,
     /// How much work is taken.
     pub limits: Limits,
+    /// How strangers are kept out.
+    pub protection: Protection,
     /// Whom actions and webhooks may reach.
     pub egress: Egress,
     /// Where health and metrics are served; `None` serves none.

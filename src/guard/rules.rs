@@ -23,6 +23,8 @@ pub struct Protection {
     pub scanners: Vec<String>,
     /// The protection domain that we challenge for when a trunk names none.
     pub realm: String,
+    /// A leg that we called is hung up after this time, whoever forgot it.
+    pub outbound_max: Duration,
 }
 
 /// What those get whom no trunk knows.
@@ -49,6 +51,7 @@ impl Default for Protection {
             silence: Duration::from_secs(3_600),
             scanners: Vec::new(),
             realm: "sip".to_owned(),
+            outbound_max: Duration::from_secs(4 * 3_600),
         }
     }
 }

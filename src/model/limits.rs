@@ -87,9 +87,57 @@ pub const SIP_BACKLOG_MAX: usize = 4096;
 /// Commands waiting for the SIP task. The sender waits when it is full.
 pub const SIP_COMMANDS: usize = 1024;
 
-/// Responses waiting for one listener. UDP takes them at once, so a full queue is a peer on TCP that does not read: further
-/// ones are left out and counted, and whoever does read repeats the request.
-pub const SIP_RESPONSES: usize = 1024;
+/// SIP connections that others opened, in all. A thousand phones on TCP, and browsers; further ones are closed at once.
+pub const SIP_CONNECTIONS_MAX: usize = 4096;
+
+/// SIP connections that one address opened. A whole office behind one NAT; further ones are closed at once.
+pub const SIP_CONNECTIONS_PER_SOURCE_MAX: usize = 512;
+
+/// Messages waiting to leave on one SIP connection. A peer that does not read loses the connection when it is full.
+pub const SIP_CONNECTION_QUEUE: usize = 256;
+
+/// Messages and news of all SIP connections waiting to be looked at. When full, connections are not read.
+pub const SIP_CONNECTION_EVENTS: usize = 1024;
+
+/// How long a SIP peer may take to read what was written to it, before its connection is given up.
+pub const SIP_WRITE_MAX: Duration = Duration::from_secs(10);
+
+/// How long opening a SIP connection may take, TLS and WebSocket included. SYNs are repeated after 1 and 3 s.
+pub const SIP_HANDSHAKE_MAX: Duration = Duration::from_secs(8);
+
+/// How long a message may take to arrive on a connection, and how long a new connection may say nothing.
+pub const SIP_MESSAGE_ARRIVES_MAX: Duration = Duration::from_secs(30);
+
+/// How long a SIP connection may be silent. Peers that keep one alive ping every two minutes (RFC 5626 §4.4.1).
+pub const SIP_IDLE_MAX: Duration = Duration::from_secs(1800);
+
+/// SIP transactions at once. 500 calls a second keep 32,000 for 32 s after their end; beyond, requests are dropped.
+pub const SIP_TRANSACTIONS_MAX: usize = 200_000;
+
+/// Requests of ours whose end is waited for; each dialog has one or two. Further ones fail at once.
+pub const SIP_ERRANDS_MAX: usize = 2 * SIP_DIALOGS_MAX;
+
+/// Targets tried for one request. A domain with more SRV records has enough of them down.
+pub const SIP_HOPS_MAX: usize = 8;
+
+/// How long the first of several targets may be silent before the next is tried, in T1: four repetitions.
+pub const SIP_HOP_SILENCE_T1: u32 = 8;
+
+/// Addresses of ours that are remembered by peer; all are forgotten when full.
+pub const SIP_ROUTES_KNOWN_MAX: usize = 4096;
+
+/// How long they are remembered, since routes change.
+pub const SIP_ROUTES_KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// Receive buffer of a UDP socket for SIP: a second of 2,000 messages of 2 kB, while the task does something else. The
+/// system may grant less.
+pub const SIP_SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Lookups of names at once. A resolver that hangs must not gather more; further ones fail.
+pub const SIP_LOOKUPS_MAX: usize = 256;
+
+/// How long finding the targets of one name may take.
+pub const SIP_LOOKUP_TAKES_MAX: Duration = Duration::from_secs(5);
 
 /// Dialogs at once. Ten times what one machine carries; further INVITEs are answered 503.
 pub const SIP_DIALOGS_MAX: usize = 20_000;

@@ -1,7 +1,7 @@
 //! What the room is told at birth.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::model::limits;
@@ -17,8 +17,13 @@ pub struct SipConfig {
     pub user_agent: String,
     /// The user part of our Contact.
     pub contact_user: String,
-    /// The address to write into Via and Contact when the peers see another one than we do (NAT 1:1).
-    pub advertised: Option<IpAddr>,
+    /// The address or host name to write into Via and Contact when the peers see another one than we do (NAT 1:1). An
+    /// address counts for peers of its own family.
+    pub advertised: Option<String>,
+    /// How often we ping on connections that we opened (RFC 5626 §4.4.1), so that no NAT forgets them.
+    pub keep_alive: Duration,
+    /// How long a message may take to arrive on a connection; see [`limits::SIP_MESSAGE_ARRIVES_MAX`].
+    pub arrival: Duration,
     /// T1, T2 and T4.
     pub timers: SipTimers,
     /// Events that may wait for the reader; see [`limits::SIP_EVENTS`].
@@ -33,6 +38,8 @@ impl Default for SipConfig {
             user_agent: concat!("ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
             contact_user: "ringback".to_owned(),
             advertised: None,
+            keep_alive: Duration::from_secs(60),
+            arrival: limits::SIP_MESSAGE_ARRIVES_MAX,
             timers: SipTimers::default(),
             events: limits::SIP_EVENTS,
         }

@@ -29,11 +29,28 @@ pub struct SipCounters {
     pub send_failures: u64,
     /// Dialogs alive now.
     pub dialogs: u64,
+    /// Transactions alive now, of both directions. None is left 64·T1 after its last message.
+    pub transactions: u64,
+    /// Connections alive now, whoever opened them.
+    pub connections: u64,
+    /// Connections that were not let in: too many, or from a source that is shut out.
+    pub connections_refused: u64,
+    /// Datagrams of sources that are shut out.
+    pub sources_refused: u64,
 }
 
-/// The part of it that we count ourselves.
+/// Where it is counted.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    pub(super) requests: AtomicU64,
+    pub(super) garbage: AtomicU64,
+    pub(super) repeated: AtomicU64,
+    pub(super) stray_responses: AtomicU64,
+    pub(super) send_failures: AtomicU64,
+    pub(super) connections_refused: AtomicU64,
+    pub(super) sources_refused: AtomicU64,
+    transactions: AtomicU64,
+    connections: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) merged: AtomicU64,
     pub(super) shed: AtomicU64,
@@ -47,12 +64,20 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn add_some(counter: &AtomicU64, some: usize) {
+        counter.fetch_add(some as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn gauge_network(&self, transactions: usize, connections: usize) {
+        self.transactions.store(transactions as u64, Ordering::Relaxed);
+        self.connections.store(connections as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn refuse(&self, status: u16) {
         let mut refused = self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *refused.entry(status).or_default() += 1;
     }
 
-    /// Our own part; the rest stays zero.
     pub(super) fn snapshot(&self) -> SipCounters {
         let refused = self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -63,7 +88,15 @@ impl Counts {
             shed: read(&self.shed),
             answers_repeated: read(&self.answers_repeated),
             dialogs: read(&self.dialogs),
-            ..SipCounters::default()
+            requests: read(&self.requests),
+            garbage: read(&self.garbage),
+            repeated: read(&self.repeated),
+            stray_responses: read(&self.stray_responses),
+            send_failures: read(&self.send_failures),
+            transactions: read(&self.transactions),
+            connections: read(&self.connections),
+            connections_refused: read(&self.connections_refused),
+            sources_refused: read(&self.sources_refused),
         }
     }
 }

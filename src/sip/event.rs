@@ -166,6 +166,8 @@ pub struct Invite {
     pub source: SocketAddr,
     /// How it came.
     pub transport: Transport,
+    /// The host names that the peer proved with its TLS certificate; empty when it showed none.
+    pub tls_names: Vec<String>,
     /// Call-ID, for logs and traces.
     pub call_id: String,
     /// The headers that do not steer SIP itself, in order, at most [`crate::model::limits::SIP_HEADERS_MAX`] of them.

@@ -177,6 +177,7 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
         called_user: user(&request.uri),
         source,
         transport,
+        tls_names: Vec::new(),
         call_id: text(&call_id(headers)),
         headers: passed_on(headers),
         sdp: sdp(headers, request.body()),

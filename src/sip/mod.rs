@@ -13,16 +13,14 @@ mod counters;
 mod dialog;
 mod digest;
 mod door;
-#[cfg(feature = "shell")]
-mod errand;
 mod event;
 mod fuzz;
 mod message;
 #[cfg(feature = "shell")]
-mod mouths;
-#[cfg(feature = "shell")]
 mod net;
 mod session;
+#[cfg(feature = "shell")]
+mod stack;
 #[cfg(all(test, feature = "shell"))]
 mod tests;
 mod uac;

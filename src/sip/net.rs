@@ -1,38 +1,43 @@
-//! The sockets, and how to get from here to a peer.
+//! Where we are, and how to get from here to a peer.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use sipx_sip::{Header, HeaderName, Host, Message, Request, Timers, Uri};
-use sipx_transport::{CleartextTransports, Config, Handle, Incoming, Target, TransportKind};
-use tokio::sync::mpsc;
+use sipx_sip::{Header, HeaderName, Host, Request, Uri};
 
-use super::config::{SipConfig, SipError};
+use super::config::SipConfig;
 use super::event::Transport;
 use super::message::Own;
 use crate::model::limits;
 
-/// Everything that listens. Never changes once bound.
+/// Everything that listens, and how it is named to others.
 #[derive(Debug)]
 pub(super) struct Net {
     pub(super) endpoints: Vec<Endpoint>,
-    advertised: Option<IpAddr>,
+    /// A host name or an address that the peers see instead of ours.
+    advertised: Option<String>,
     contact_user: String,
     pub(super) agent: String,
+    /// Which of our addresses leads to a peer, as the routing table said lately.
+    routes: Mutex<HashMap<IpAddr, IpAddr>>,
 }
 
-/// One socket or listener, with the stack's loop behind it.
+/// One socket or listener.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    pub(super) handle: Handle,
     pub(super) transport: Transport,
     pub(super) bound: SocketAddr,
 }
 
 /// One way to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Hop {
     pub(super) addr: SocketAddr,
     pub(super) transport: Transport,
+    /// The host that the URI names, which a TLS certificate must prove (RFC 5922 §4). `None` takes a connection that is
+    /// there, or else asks for the address itself.
+    pub(super) host: Option<Arc<str>>,
 }
 
 /// Where a URI leads.
@@ -46,57 +51,45 @@ pub(super) enum Way {
     Nowhere,
 }
 
+impl Hop {
+    pub(super) fn new(addr: SocketAddr, transport: Transport) -> Hop {
+        Hop { addr, transport, host: None }
+    }
+}
+
 impl Net {
-    /// Opens every socket, or none.
-    pub(super) async fn bind(config: &SipConfig) -> Result<(Net, Vec<mpsc::Receiver<Incoming>>), SipError> {
-        let udp = config.udp.iter().map(|address| (*address, Transport::Udp));
-        let tcp = config.tcp.iter().map(|address| (*address, Transport::Tcp));
-        let (mut endpoints, mut receivers) = (Vec::new(), Vec::new());
-        for (address, transport) in udp.chain(tcp) {
-            let (handle, receiver) = sipx_transport::bind(stack_config(config, address, transport))
-                .await
-                .map_err(|error| SipError::Bind { address, reason: error.to_string() })?;
-            endpoints.push(Endpoint { bound: handle.local_addr(), handle, transport });
-            receivers.push(receiver);
-        }
-        if endpoints.is_empty() {
-            return Err(SipError::NoListener);
-        }
-        let net = Net {
+    pub(super) fn new(config: &SipConfig, endpoints: Vec<Endpoint>) -> Net {
+        Net {
             endpoints,
-            advertised: config.advertised,
+            advertised: config.advertised.clone(),
             contact_user: config.contact_user.clone(),
             agent: config.user_agent.clone(),
-        };
-        Ok((net, receivers))
+            routes: Mutex::default(),
+        }
     }
 
     /// How we name ourselves to a peer that we reach from this endpoint by this transport.
-    pub(super) fn own(&self, endpoint: usize, hop: Hop) -> Own {
-        let bound = self.endpoints.get(endpoint).map_or(hop.addr, |endpoint| endpoint.bound);
-        let ip = self.advertised.unwrap_or_else(|| {
-            if bound.ip().is_unspecified() { local_address_towards(hop.addr).unwrap_or(bound.ip()) } else { bound.ip() }
-        });
-        let address = SocketAddr::new(ip, bound.port());
-        let host = match ip {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        };
-        let parameter = match hop.transport {
+    pub(super) fn own(&self, endpoint: usize, hop: &Hop) -> Own {
+        let at = self.endpoints.get(endpoint);
+        let bound = at.map_or(hop.addr, |endpoint| endpoint.bound);
+        let (host, port) = (self.host_towards(bound, hop.addr.ip()), bound.port());
+        // Where nobody listens for connections, the Contact names the socket that does hear.
+        let transport = at.map_or(hop.transport, |endpoint| endpoint.transport);
+        let parameter = match transport {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
         };
         Own {
-            sent_by: address.to_string(),
+            sent_by: format!("{host}:{port}"),
+            contact: format!("<sip:{}@{host}:{port}{parameter}>", self.contact_user),
             host,
-            contact: format!("<sip:{}@{address}{parameter}>", self.contact_user),
             agent: self.agent.clone(),
         }
     }
 
     /// The endpoint to send from: `prefer` when it fits, else one of the right transport, else any of the right
-    /// address family (the stack can open a TCP connection without a listener).
-    pub(super) fn endpoint_for(&self, hop: Hop, prefer: Option<usize>) -> Option<usize> {
+    /// address family, since a connection can be opened without a listener.
+    pub(super) fn endpoint_for(&self, hop: &Hop, prefer: Option<usize>) -> Option<usize> {
         let reaches = |endpoint: &Endpoint| endpoint.bound.is_ipv4() == hop.addr.is_ipv4();
         let fits = |endpoint: &Endpoint| reaches(endpoint) && endpoint.transport == hop.transport;
         if let Some(at) = prefer
@@ -104,50 +97,77 @@ impl Net {
         {
             return Some(at);
         }
-        let is_tcp = hop.transport == Transport::Tcp;
+        let is_stream = hop.transport != Transport::Udp;
         self.endpoints
             .iter()
             .position(fits)
-            .or_else(|| if is_tcp { self.endpoints.iter().position(reaches) } else { None })
+            .or_else(|| if is_stream { self.endpoints.iter().position(reaches) } else { None })
     }
 
-    /// The request with a Via of its own, ready to leave; `None` when no endpoint reaches that far.
-    pub(super) fn address(
-        &self,
-        request: &Request,
-        hop: Hop,
-        prefer: Option<usize>,
-    ) -> Option<(usize, Request, Target)> {
-        let endpoint = self.endpoint_for(hop, prefer)?;
+    /// The request with a Via of its own, ready to leave from this endpoint.
+    pub(super) fn address(&self, request: &Request, hop: &Hop, endpoint: usize) -> Request {
         let own = self.own(endpoint, hop);
-        let (kind, name) = match hop.transport {
-            Transport::Udp => (TransportKind::Udp, "UDP"),
-            Transport::Tcp => (TransportKind::Tcp, "TCP"),
+        let name = match hop.transport {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
         };
         // RFC 3581: `rport` asks for the answer to come back to the port that we send from.
         let via = format!("SIP/2.0/{name} {};rport;branch={}", own.sent_by, sipx_transport::new_branch());
         let mut request = request.clone();
-        request.headers.push_front(Header::build(HeaderName::Via, via.into_bytes()).ok()?);
-        Some((endpoint, request, Target::new(hop.addr, kind)))
+        let via = Header::build(HeaderName::Via, via.into_bytes());
+        request.headers.push_front(via.expect("a Via that we wrote has no line break in it"));
+        request
     }
 
-    /// Whether that is one of our own ears. The stack cannot keep both ends of one transaction apart.
-    pub(super) fn is_self(&self, hop: Hop) -> bool {
-        self.endpoints.iter().any(|endpoint| {
-            let same_ip = endpoint.bound.ip() == hop.addr.ip()
-                || (endpoint.bound.ip().is_unspecified() && local_address_towards(hop.addr) == Some(hop.addr.ip()));
-            same_ip && endpoint.bound.port() == hop.addr.port() && endpoint.transport == hop.transport
-        })
+    /// Forgets which of our addresses lead where, since routes change.
+    pub(super) fn forget_routes(&self) {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Our host as this peer should write it, IPv6 in brackets.
+    fn host_towards(&self, bound: SocketAddr, peer: IpAddr) -> String {
+        if let Some(advertised) = &self.advertised {
+            match advertised.trim_matches(['[', ']']).parse::<IpAddr>() {
+                // An IPv4 address in front of us says nothing about IPv6.
+                Ok(ip) if ip.is_ipv4() == bound.is_ipv4() => return bracketed(ip),
+                Ok(_) => {}
+                Err(_) => return advertised.clone(),
+            }
+        }
+        if !bound.ip().is_unspecified() {
+            return bracketed(bound.ip());
+        }
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ip) = routes.get(&peer) {
+            return bracketed(*ip);
+        }
+        let ip = local_address_towards(peer).unwrap_or(bound.ip());
+        if routes.len() >= limits::SIP_ROUTES_KNOWN_MAX {
+            routes.clear();
+        }
+        routes.insert(peer, ip);
+        bracketed(ip)
     }
 }
 
-/// The hops to try in turn. RFC 3261 §18.1.1: above 1300 octets TCP comes first, and UDP only when it is refused.
-pub(super) fn hops(request: &Request, hop: Hop) -> Vec<Hop> {
-    let size = Message::Request(request.clone()).to_bytes().len() + VIA_LEN;
-    match hop.transport {
-        Transport::Udp if size > UDP_REQUEST_MAX => vec![Hop { transport: Transport::Tcp, ..hop }, hop],
-        Transport::Udp | Transport::Tcp => vec![hop],
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
+}
+
+/// The hops to try for a request at this one. RFC 3261 §18.1.1: above 1300 octets TCP comes first, and UDP only when it
+/// is refused.
+pub(super) fn hops(request: &Request, hop: Hop) -> Vec<Hop> {
+    if hop.transport == Transport::Udp {
+        let mut octets = Vec::with_capacity(2048);
+        request.write_to(&mut octets);
+        if octets.len() + VIA_LEN > UDP_REQUEST_MAX {
+            return vec![Hop { transport: Transport::Tcp, ..hop.clone() }, hop];
+        }
+    }
+    vec![hop]
 }
 
 /// Where a URI leads; `default` is the transport when it names none.
@@ -164,7 +184,7 @@ pub(super) fn way(uri: &Uri, default: Transport) -> Way {
     }
     let port = uri.port().unwrap_or(5060);
     match uri.host() {
-        Some(Host::Ip(ip)) => Way::Known(Hop { addr: SocketAddr::new(*ip, port), transport }),
+        Some(Host::Ip(ip)) => Way::Known(Hop::new(SocketAddr::new(*ip, port), transport)),
         Some(name) => Way::Named { host: String::from_utf8_lossy(&name.to_bytes()).into_owned(), port, transport },
         None => Way::Nowhere,
     }
@@ -184,32 +204,12 @@ fn is_private(ip: IpAddr) -> bool {
 }
 
 /// The address that packets to a peer leave from. Asks the routing table; sends nothing.
-fn local_address_towards(peer: SocketAddr) -> Option<IpAddr> {
+fn local_address_towards(peer: IpAddr) -> Option<IpAddr> {
     let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = std::net::UdpSocket::bind(any).ok()?;
-    socket.connect(peer).ok()?;
+    // Any port does: nothing is sent there.
+    socket.connect(SocketAddr::new(peer, 5060)).ok()?;
     Some(socket.local_addr().ok()?.ip())
-}
-
-fn stack_config(config: &SipConfig, address: SocketAddr, transport: Transport) -> Config {
-    let mut stack = Config::new(address);
-    stack.cleartext = match transport {
-        Transport::Udp => CleartextTransports::Udp,
-        Transport::Tcp => CleartextTransports::Tcp,
-    };
-    if let Some(ip) = config.advertised {
-        stack.sent_by = ip.to_string();
-    }
-    stack.timers = Timers { t1: config.timers.t1, t2: config.timers.t2, t4: config.timers.t4 };
-    // Twice what we serve, so that a message somewhat too long gets its 513 instead of a broken connection.
-    stack.limits.max_message_bytes = 2 * limits::SIP_MESSAGE_MAX;
-    stack.limits.max_body_bytes = 2 * limits::SIP_MESSAGE_MAX;
-    // We choose between UDP and TCP ourselves, because the Via is ours; see `hops`.
-    stack.path_mtu = Some(usize::from(u16::MAX) + 200);
-    // BYE for a caller on TCP travels on the connection it opened. The pool is keyed by the peer's full address, so
-    // this carries nothing else.
-    stack.pool.reuse_inbound_for_outbound = true;
-    stack
 }
 
 const UDP_REQUEST_MAX: usize = 1300;

@@ -1,30 +1,28 @@
 //! The one task that drives all dialogs: requests and answers in, commands in, timers; and what they lead to, out.
 //!
-//! It decides nothing: `door` judges requests, `uas`, `uac` and `session` say what to do. Waiting for the network
-//! happens in small tasks of its own (`errand`), so that a slow peer delays nobody.
+//! It decides nothing: `door` judges requests, `uas`, `uac` and `session` say what to do, and `stack` carries it to the
+//! network without waiting for anybody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
-use sipx_transport::{Incoming, TransportKind};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::config::{SipConfig, SipError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Letter, Out, Timer};
 use super::digest::Digest;
 use super::door::{self, Kind, Verdict};
-use super::errand::{self, Report};
-use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
+use super::event::{By, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
 use super::message;
-use super::mouths::Mouths;
 use super::net::{self, Hop, Net, Way};
+use super::stack::{Gate, Happening, Incoming, Report, Stack};
 use super::uac::Uac;
 use super::uas::{Birth, Uas};
 use crate::model::limits;
@@ -33,6 +31,7 @@ use crate::model::limits;
 #[derive(Clone, Debug)]
 pub struct Sip {
     net: Arc<Net>,
+    gate: Gate,
     counts: Arc<Counts>,
     orders: mpsc::Sender<Order>,
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -51,18 +50,13 @@ impl Sip {
     ///
     /// [`SipError::NoListener`], or [`SipError::Bind`] for the first socket that cannot be opened.
     pub async fn bind(config: SipConfig) -> Result<(Sip, mpsc::Receiver<SipEvent>), SipError> {
-        let (net, receivers) = Net::bind(&config).await?;
-        let net = Arc::new(net);
         let counts = Arc::new(Counts::default());
+        let (stack, net) = Stack::bind(&config, counts.clone())?;
+        let gate = stack.gate();
         let (events, events_out) = mpsc::channel(config.events.max(1));
         let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
-        let (requests, requests_in) = mpsc::channel(limits::SIP_EVENTS);
-        let (reports, reports_in) = mpsc::channel(limits::SIP_EVENTS);
 
         let mut tasks = JoinSet::new();
-        for (endpoint, receiver) in receivers.into_iter().enumerate() {
-            tasks.spawn(pass_on(endpoint, receiver, requests.clone()));
-        }
         let wire = Wire {
             net: net.clone(),
             counts: counts.clone(),
@@ -70,22 +64,25 @@ impl Sip {
             calls: HashMap::new(),
             names: HashMap::new(),
             invites: HashMap::new(),
-            inviting: HashMap::new(),
             unmerged: HashMap::new(),
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
-            errands: JoinSet::new(),
-            mouths: Mouths::new(&net),
-            reports,
+            stack,
             events,
         };
-        tasks.spawn(wire.run(orders_in, requests_in, reports_in));
-        Ok((Sip { net, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+        tasks.spawn(wire.run(orders_in));
+        Ok((Sip { net, gate, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
     }
 
     /// Where we really listen, in the order of the configuration: UDP first, then TCP.
     pub fn local_addrs(&self) -> Vec<(SocketAddr, Transport)> {
         self.net.endpoints.iter().map(|endpoint| (endpoint.bound, endpoint.transport)).collect()
+    }
+
+    /// Asks this for each connection and datagram before anything in it is read; whom it refuses meets silence. It is
+    /// called for every packet, so it must be quick.
+    pub fn filter_sources(&self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) {
+        self.gate.set_filter(filter);
     }
 
     /// A name for a call that is about to be placed with [`SipCommand::Dial`].
@@ -101,21 +98,7 @@ impl Sip {
 
     /// What has been counted since birth.
     pub fn counters(&self) -> SipCounters {
-        let mut total = self.counts.snapshot();
-        for endpoint in &self.net.endpoints {
-            let stack = endpoint.handle.counters();
-            for kind in [TransportKind::Udp, TransportKind::Tcp] {
-                let transport = stack.transport(kind);
-                total.requests += transport.requests_in;
-                total.garbage += transport.parse_failures;
-            }
-            total.shed += stack.shed.requests;
-            total.dropped += stack.shed.acks + stack.shed.unmatched;
-            total.repeated += stack.retransmissions_sent;
-            total.stray_responses += stack.unmatched_responses;
-            total.send_failures += stack.discards.send_failures + stack.discards.no_destination;
-        }
-        total
+        self.counts.snapshot()
     }
 
     /// Hangs up whatever is left, waits for the goodbyes for at most T2, and closes the sockets.
@@ -123,15 +106,6 @@ impl Sip {
         let _ = self.orders.send(Order::ShutDown).await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         while tasks.join_next().await.is_some() {}
-    }
-}
-
-async fn pass_on(endpoint: usize, mut from: mpsc::Receiver<Incoming>, to: mpsc::Sender<(usize, Incoming)>) {
-    // When the wire lags behind, this waits, the stack's own queue fills, and the stack answers 503.
-    while let Some(incoming) = from.recv().await {
-        if to.send((endpoint, incoming)).await.is_err() {
-            return;
-        }
     }
 }
 
@@ -153,16 +127,11 @@ struct Wire {
     names: HashMap<Name, DialogId>,
     /// For CANCEL, which names its INVITE by transaction.
     invites: HashMap<TransactionKey, DialogId>,
-    /// By the name that an INVITE errand reports under: a challenge makes a second one for the same dialog, and what the
-    /// first still has to say must not be taken for the second's.
-    inviting: HashMap<DialogId, DialogId>,
     unmerged: HashMap<Origin, TransactionKey>,
     alarms: BTreeSet<(Instant, DialogId, Timer)>,
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
     backlog: VecDeque<SipEvent>,
-    errands: JoinSet<()>,
-    mouths: Mouths,
-    reports: mpsc::Sender<Report>,
+    stack: Stack,
     events: mpsc::Sender<SipEvent>,
 }
 
@@ -170,20 +139,16 @@ struct Call {
     leg: Leg,
     /// Where the other side was first met.
     peer: Hop,
+    /// Where our INVITE may go, best first.
+    hops: Vec<Hop>,
+    /// How long each of them may be silent.
+    silence: Option<Duration>,
     endpoint: usize,
     name: Option<Name>,
     origin: Option<Origin>,
-    /// INVITE transactions of the other side that may still be answered, with the endpoint they came by.
-    keys: Vec<(TransactionKey, usize)>,
+    /// INVITE transactions of the other side that may still be answered.
+    keys: Vec<TransactionKey>,
     timers: BTreeMap<Timer, Instant>,
-    /// The errand of our own INVITE.
-    inviting: Option<Inviting>,
-}
-
-struct Inviting {
-    name: DialogId,
-    cancel: Option<oneshot::Sender<Option<u8>>>,
-    task: AbortHandle,
 }
 
 enum Leg {
@@ -194,12 +159,7 @@ enum Leg {
 }
 
 impl Wire {
-    async fn run(
-        mut self,
-        mut orders: mpsc::Receiver<Order>,
-        mut requests: mpsc::Receiver<(usize, Incoming)>,
-        mut reports: mpsc::Receiver<Report>,
-    ) {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let events = self.events.clone();
         let mut closing: Option<Instant> = None;
         loop {
@@ -213,15 +173,10 @@ impl Wire {
                         self.end_all().await;
                     }
                 },
-                Some((endpoint, incoming)) = requests.recv(), if self.backlog.len() < limits::SIP_BACKLOG_MAX => {
-                    self.on_request(endpoint, incoming).await;
-                }
-                Some(report) = reports.recv() => self.on_report(report).await,
-                Some(done) = self.errands.join_next(), if !self.errands.is_empty() => {
-                    if done.is_err_and(|error| error.is_panic()) {
-                        tracing::error!("a SIP errand panicked");
-                    }
-                }
+                happening = self.stack.next(self.backlog.len() >= limits::SIP_BACKLOG_MAX) => match happening {
+                    Happening::Request(incoming) => self.on_request(*incoming).await,
+                    Happening::Report(report) => self.on_report(report).await,
+                },
                 () = sleep_until(wake) => self.on_alarms().await,
                 permit = events.reserve(), if !self.backlog.is_empty() => match (permit, self.backlog.pop_front()) {
                     (Ok(permit), Some(event)) => permit.send(event),
@@ -229,16 +184,11 @@ impl Wire {
                     (Err(_), _) | (_, None) => self.backlog.clear(),
                 },
             }
-            if closing.is_some_and(|at| self.errands.is_empty() || Instant::now() >= at) {
+            if closing.is_some_and(|at| !self.stack.is_busy() || Instant::now() >= at) {
                 break;
             }
         }
-        self.errands.shutdown().await;
-        self.mouths.finish(self.config.timers.t2).await;
-        for endpoint in &self.net.endpoints {
-            // One that a peer holds up by not reading closes with the process.
-            let _ = timeout(self.config.timers.t2, endpoint.handle.shutdown()).await;
-        }
+        self.stack.finish().await;
     }
 
     async fn on_command(&mut self, id: DialogId, command: SipCommand) {
@@ -254,41 +204,36 @@ impl Wire {
             // The dialog is gone, and what ended it has been told.
             (None, _) | (Some(_), _) => {}
         }
-        self.carry_out(id, None, out).await;
+        self.carry_out(id, out).await;
     }
 
-    async fn on_request(&mut self, endpoint: usize, incoming: Incoming) {
-        let Incoming { key, request, source, transport, .. } = incoming;
-        let transport = if transport == TransportKind::Udp { Transport::Udp } else { Transport::Tcp };
-        let peer = Hop { addr: source, transport };
-        if transport == Transport::Udp && door::is_aimed(&request, source.ip()) {
-            return Counts::add(&self.counts.dropped);
-        }
+    async fn on_request(&mut self, incoming: Incoming) {
         let tag = new_token();
-        let kind = match door::judge(&request, &tag) {
+        let kind = match door::judge(&incoming.request, &tag) {
             Verdict::Serve(kind) => kind,
             Verdict::Answer(response) => {
                 if !response.status.is_success() {
                     self.counts.refuse(response.status.code());
                 }
-                return self.respond(endpoint, &key, *response);
+                return self.respond(&incoming.key, *response);
             }
             Verdict::Drop => return Counts::add(&self.counts.dropped),
         };
         match kind {
-            Kind::Call => self.on_invite(endpoint, key, request, peer, tag).await,
-            Kind::Cancel => self.on_cancel(endpoint, key, &request, &tag).await,
-            Kind::InDialog | Kind::Ack => self.on_inner_request(endpoint, key, &request).await,
+            Kind::Call => self.on_invite(incoming, tag).await,
+            Kind::Cancel => self.on_cancel(incoming.key, &incoming.request, &tag).await,
+            Kind::InDialog | Kind::Ack => self.on_inner_request(incoming.key, &incoming.request).await,
         }
     }
 
-    async fn on_invite(&mut self, endpoint: usize, key: TransactionKey, request: Request, peer: Hop, tag: String) {
+    async fn on_invite(&mut self, incoming: Incoming, tag: String) {
+        let Incoming { key, request, peer, endpoint, tls_names } = incoming;
         let headers = &request.headers;
         let from_tag = message::tag(headers, &HeaderName::From).unwrap_or_default();
         let origin = (message::call_id(headers), from_tag, message::cseq(headers).unwrap_or_default());
         if self.unmerged.get(&origin).is_some_and(|first| *first != key) {
             Counts::add(&self.counts.merged);
-            return self.respond(endpoint, &key, message::respond(&request, 482, Some(&tag)));
+            return self.respond(&key, message::respond(&request, 482, Some(&tag)));
         }
         // The channel is looked at first: a call that the gateway cannot hear of must not be left to ring.
         let is_deaf = self.events.is_closed() || self.events.capacity() == 0 || !self.backlog.is_empty();
@@ -296,13 +241,13 @@ impl Wire {
             Counts::add(&self.counts.shed);
             let mut response = message::respond(&request, 503, Some(&tag));
             message::put(&mut response.headers, HeaderName::RetryAfter, "5");
-            return self.respond(endpoint, &key, response);
+            return self.respond(&key, response);
         }
 
         let id = next_id();
-        let own = self.net.own(endpoint, peer);
+        let own = self.net.own(endpoint, &peer);
         let name = (message::call_id(headers), tag.clone().into_bytes());
-        let invite = message::invite(&request, peer.addr, peer.transport);
+        let invite = Invite { tls_names: tls_names.to_vec(), ..message::invite(&request, peer.addr, peer.transport) };
         let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers };
         let mut out = Vec::new();
         let uas = Uas::invited(birth, request, &mut out);
@@ -310,34 +255,34 @@ impl Wire {
             self.names.insert(name.clone(), id);
             self.invites.insert(key.clone(), id);
             self.unmerged.insert(origin.clone(), key.clone());
-            let keys = vec![(key, endpoint)];
+            let keys = vec![key];
             let (name, origin) = (Some(name), Some(origin));
             let leg = Leg::In(Box::new(uas));
-            let call = Call { leg, peer, endpoint, name, origin, keys, timers: BTreeMap::new(), inviting: None };
+            let call = Call { name, origin, keys, ..Call::new(leg, peer, endpoint) };
             self.calls.insert(id, call);
             self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
             out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
         }
-        self.carry_out(id, Some(endpoint), out).await;
+        self.carry_out(id, out).await;
     }
 
-    async fn on_cancel(&mut self, endpoint: usize, key: TransactionKey, cancel: &Request, tag: &str) {
+    async fn on_cancel(&mut self, key: TransactionKey, cancel: &Request, tag: &str) {
         let id = TransactionKey::for_cancelled_invite(cancel).and_then(|invite| self.invites.get(&invite).copied());
         let mut out = Vec::new();
         match id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) {
             Some((id, Call { leg: Leg::In(uas), .. })) => {
                 uas.on_cancel(key, cancel, &mut out);
-                self.carry_out(id, Some(endpoint), out).await;
+                self.carry_out(id, out).await;
             }
             _ => {
                 self.counts.refuse(481);
-                self.respond(endpoint, &key, message::respond(cancel, 481, Some(tag)));
+                self.respond(&key, message::respond(cancel, 481, Some(tag)));
             }
         }
     }
 
     /// A request that names a dialog, ACK included.
-    async fn on_inner_request(&mut self, endpoint: usize, key: TransactionKey, request: &Request) {
+    async fn on_inner_request(&mut self, key: TransactionKey, request: &Request) {
         let is_ack = request.method == Method::Ack;
         let tag = message::tag(&request.headers, &HeaderName::To).unwrap_or_default();
         let name = (message::call_id(&request.headers), tag);
@@ -353,12 +298,12 @@ impl Wire {
                 return Counts::add(&self.counts.dropped);
             }
             self.counts.refuse(481);
-            return self.respond(endpoint, &key, message::respond(request, 481, None));
+            return self.respond(&key, message::respond(request, 481, None));
         };
         if request.method == Method::Invite {
             // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
             call.keys.truncate(1);
-            call.keys.push((key.clone(), endpoint));
+            call.keys.push(key.clone());
         }
         let mut out = Vec::new();
         match (&mut call.leg, is_ack) {
@@ -368,23 +313,26 @@ impl Wire {
             (Leg::Out(uac), false) => uac.on_request(key, request, &mut out),
             (Leg::Lookup(_), _) => {}
         }
-        self.carry_out(id, Some(endpoint), out).await;
+        self.carry_out(id, out).await;
     }
 
     async fn on_report(&mut self, report: Report) {
         let id = report.dialog();
-        let id = self.inviting.get(&id).copied().unwrap_or(id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let mut out = Vec::new();
         match (&mut call.leg, report) {
             (Leg::Lookup(dial), Report::Looked(_, found)) => {
                 let dial = dial.clone();
                 return match found {
-                    Some(hop) => self.place(id, *dial, hop).await,
-                    None => self.fail(id, Failure::Unresolved).await,
+                    hops if hops.is_empty() => self.fail(id, Failure::Unresolved).await,
+                    hops => self.place(id, *dial, hops).await,
                 };
             }
-            (Leg::Out(uac), Report::Response(_, response)) => uac.on_response(&response, &mut out),
+            (Leg::Out(uac), Report::Response(_, response, hop)) => {
+                // From now on the other side is the one that spoke, not the one that was tried first.
+                call.peer = hop;
+                uac.on_response(&response, &mut out);
+            }
             (Leg::Out(uac), Report::Failed(_, failure)) => uac.on_failure(failure, &mut out),
             (Leg::Out(uac), Report::InviteOver(_)) => uac.on_invite_over(&mut out),
             (Leg::Out(uac), Report::ByeDone(_)) => uac.on_bye_done(&mut out),
@@ -392,7 +340,7 @@ impl Wire {
             // Reports of errands of an earlier phase.
             (Leg::In(_) | Leg::Out(_) | Leg::Lookup(_), _) => {}
         }
-        self.carry_out(id, None, out).await;
+        self.carry_out(id, out).await;
     }
 
     async fn on_alarms(&mut self) {
@@ -410,40 +358,35 @@ impl Wire {
             if timer == Timer::Repeat && out.iter().any(|out| matches!(out, Out::Respond(..))) {
                 Counts::add(&self.counts.answers_repeated);
             }
-            self.carry_out(id, None, out).await;
+            self.carry_out(id, out).await;
         }
     }
 
     async fn dial(&mut self, id: DialogId, dial: Box<Dial>) {
         let way = match dial.target {
-            Some((addr, transport)) => Way::Known(Hop { addr, transport }),
+            Some((addr, transport)) => Way::Known(Hop::new(addr, transport)),
             None => match Uri::parse(dial.route.first().unwrap_or(&dial.to).clone().into_bytes().into()) {
                 Ok(uri) => net::way(&uri, Transport::Udp),
                 Err(_) => Way::Nowhere,
             },
         };
         match way {
-            Way::Known(hop) => self.place(id, *dial, hop).await,
-            Way::Named { host, port, transport } => {
-                let peer = Hop { addr: ([0, 0, 0, 0], port).into(), transport };
+            Way::Known(hop) => self.place(id, *dial, vec![hop]).await,
+            Way::Named { port, transport, .. } => {
+                let peer = Hop::new(([0, 0, 0, 0], port).into(), transport);
                 self.calls.insert(id, Call::new(Leg::Lookup(dial), peer, 0));
-                self.errands.spawn(errand::look_up(id, host, port, transport, self.net.clone(), self.reports.clone()));
+                self.stack.look_up(id, way);
             }
             Way::Nowhere => self.fail(id, Failure::BadRequest).await,
         }
     }
 
-    async fn place(&mut self, id: DialogId, dial: Dial, hop: Hop) {
-        if self.net.is_self(hop) {
-            // One stack cannot be both ends of a transaction, and a call to ourselves would come in as a new call.
-            let reason = message::reason_phrase(482).to_owned();
-            let failure = Failure::Refused { status: 482, reason, retry_after_s: None, cause: None };
-            return self.fail(id, failure).await;
-        }
-        let Some(endpoint) = self.net.endpoint_for(hop, None) else {
+    async fn place(&mut self, id: DialogId, dial: Dial, hops: Vec<Hop>) {
+        let reached = hops.first().cloned().and_then(|hop| Some((self.net.endpoint_for(&hop, None)?, hop)));
+        let Some((endpoint, hop)) = reached else {
             return self.fail(id, Failure::Transport).await;
         };
-        let own = self.net.own(endpoint, hop);
+        let own = self.net.own(endpoint, &hop);
         let (call_id, tag) = (format!("{}@{}", new_token(), own.host), new_token());
         let Some(invite) = message::dial(&dial, &call_id, &tag, &own) else {
             return self.fail(id, Failure::BadRequest).await;
@@ -452,43 +395,31 @@ impl Wire {
         let mut uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
         uac.log_in(Digest::new(dial.credentials, &new_token()));
         if let Some(silence) = dial.silence {
-            out.push(Out::Arm(Timer::Silence, silence));
+            // Each of the hops gets so long.
+            out.push(Out::Arm(Timer::Silence, silence.saturating_mul(u32::try_from(hops.len()).unwrap_or(u32::MAX))));
         }
         let name = (call_id.into_bytes(), tag.into_bytes());
         self.names.insert(name.clone(), id);
-        let call = Call { name: Some(name), ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
+        let call =
+            Call { name: Some(name), hops, silence: dial.silence, ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
         self.calls.insert(id, call);
         self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
-        self.carry_out(id, None, out).await;
+        self.carry_out(id, out).await;
     }
 
     async fn fail(&mut self, id: DialogId, failure: Failure) {
         let out = vec![Out::Tell(SipEvent::Failed { dialog: id, failure }), Out::Over];
-        self.carry_out(id, None, out).await;
+        self.carry_out(id, out).await;
     }
 
-    /// Does what a dialog wants, in order. `here` is the endpoint of the request being served.
-    async fn carry_out(&mut self, id: DialogId, here: Option<usize>, outs: Vec<Out>) {
+    /// Does what a dialog wants, in order.
+    async fn carry_out(&mut self, id: DialogId, outs: Vec<Out>) {
         for out in outs {
             match out {
-                Out::Respond(key, response) => {
-                    let endpoint = self.calls.get(&id).and_then(|call| {
-                        let known = call.keys.iter().find(|(known, _)| *known == key);
-                        known.map(|(_, endpoint)| *endpoint)
-                    });
-                    if let Some(endpoint) = endpoint.or(here) {
-                        self.respond(endpoint, &key, response);
-                    }
-                }
+                Out::Respond(key, response) => self.respond(&key, response),
                 Out::Invite(request) => self.invite(id, request),
-                Out::Cancel(cause) => {
-                    let inviting = self.calls.get_mut(&id).and_then(|call| call.inviting.as_mut());
-                    if let Some(cancel) = inviting.and_then(|inviting| inviting.cancel.take()) {
-                        // The errand is over when the INVITE is; then there is nothing left to cancel.
-                        let _ = cancel.send(cause);
-                    }
-                }
-                Out::Ack(letter) => self.acknowledge(id, letter).await,
+                Out::Cancel(cause) => self.stack.cancel(id, cause),
+                Out::Ack(letter) => self.acknowledge(id, letter),
                 Out::Bye(letter) => self.say(id, letter, Some(id)),
                 Out::Farewell(letter) => self.say(id, letter, None),
                 Out::Arm(timer, after) => self.arm(id, timer, Some(Instant::now() + after)),
@@ -499,54 +430,33 @@ impl Wire {
         }
     }
 
-    fn respond(&self, endpoint: usize, key: &TransactionKey, mut response: Response) {
+    fn respond(&mut self, key: &TransactionKey, mut response: Response) {
         message::finish(&mut response, &self.net.agent);
-        if !self.mouths.say(endpoint, key.clone(), response) {
-            Counts::add(&self.counts.dropped);
-        }
+        self.stack.respond(key, response);
     }
 
     fn invite(&mut self, id: DialogId, request: Request) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let hops = net::hops(&request, call.peer);
-        let (cancel, cancelled) = oneshot::channel();
-        let name = next_id();
-        let errand =
-            errand::invite(name, request, hops, call.endpoint, cancelled, self.net.clone(), self.reports.clone());
-        let inviting = Inviting { name, cancel: Some(cancel), task: self.errands.spawn(errand) };
-        if let Some(challenged) = call.inviting.replace(inviting) {
-            // The stack has acknowledged the challenge, and does so again for its copies.
-            self.inviting.remove(&challenged.name);
-            challenged.task.abort();
-        }
-        self.inviting.insert(name, id);
+        let hops = std::mem::take(&mut call.hops);
+        let hops = if hops.is_empty() { vec![call.peer.clone()] } else { hops };
+        self.stack.invite(id, request, hops, call.endpoint, call.silence);
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
-    async fn acknowledge(&mut self, id: DialogId, letter: Letter) {
+    fn acknowledge(&mut self, id: DialogId, letter: Letter) {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
-        let request = letter.request;
-        match ways.first() {
-            Some(Way::Known(hop)) => {
-                // Before whatever the dialog says next, but not at the price of all other dialogs.
-                let _ = timeout(ACK_TAKES_MAX, errand::acknowledge(&self.net, &request, *hop, endpoint)).await;
-            }
-            _ => {
-                let errand = errand::acknowledge_by_name(request, ways, endpoint, self.net.clone());
-                self.errands.spawn(errand);
-            }
-        }
+        self.stack.acknowledge(letter.request, ways, endpoint);
     }
 
     fn say(&mut self, id: DialogId, letter: Letter, report: Option<DialogId>) {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
-        self.errands.spawn(errand::say(letter.request, ways, endpoint, report, self.net.clone(), self.reports.clone()));
+        self.stack.say(letter.request, ways, endpoint, report);
     }
 
     /// The ways to try for a request within a dialog, best first.
     fn ways(&self, id: DialogId, letter: &Letter) -> Option<(Vec<Way>, usize)> {
         let call = self.calls.get(&id)?;
-        let met = Way::Known(call.peer);
+        let met = Way::Known(call.peer.clone());
         let way = net::way(&letter.next, call.peer.transport);
         let is_hidden = match &way {
             // Behind a NAT a peer writes an address of its own network; then where we met it is all we know.
@@ -555,7 +465,7 @@ impl Wire {
             Way::Named { .. } => false,
         };
         // A caller on TCP has a connection open; a new one to its Contact often meets a closed door.
-        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport == Transport::Tcp;
+        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport != Transport::Udp;
         let stays = !letter.is_routed && (is_hidden || has_connection);
         Some((if stays { vec![met, way] } else { vec![way, met] }, call.endpoint))
     }
@@ -592,13 +502,10 @@ impl Wire {
         if let Some(origin) = call.origin {
             self.unmerged.remove(&origin);
         }
-        for (key, _) in call.keys {
+        for key in call.keys {
             self.invites.remove(&key);
         }
-        if let Some(inviting) = call.inviting {
-            self.inviting.remove(&inviting.name);
-            inviting.task.abort();
-        }
+        self.stack.forget_invite(id);
         self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
     }
 
@@ -617,13 +524,10 @@ impl Wire {
 
 impl Call {
     fn new(leg: Leg, peer: Hop, endpoint: usize) -> Call {
-        let (keys, timers) = (Vec::new(), BTreeMap::new());
-        Call { leg, peer, endpoint, name: None, origin: None, keys, timers, inviting: None }
+        let (hops, keys, timers) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Call { leg, peer, hops, silence: None, endpoint, name: None, origin: None, keys, timers }
     }
 }
-
-/// An ACK leaves in microseconds; a peer on TCP that does not read gets it again with its next 200.
-const ACK_TAKES_MAX: Duration = Duration::from_millis(100);
 
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.
 fn new_token() -> String {

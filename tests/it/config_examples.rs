@@ -205,6 +205,8 @@ fn every_mistake_is_found_at_once_and_at_its_place() {
         "RB1302 workflows/front.toml:13:7",
         "RB1304 routes.toml:12:10",
         "RB1305 routes.toml:12:10",
+        "RB1006 gateway.toml:17:19",
+        "RB1303 gateway.toml:19:17",
         "RB1306 workflows/tidy.toml:6:7",
         "RB1307 workflows/front.toml:17:7",
         "RB1308 agents/desk.toml:11:9",

@@ -31,6 +31,7 @@ mod sip_lossy;
 mod sip_out;
 mod sip_probe;
 mod sip_torture;
+mod sip_transport;
 mod source;
 mod store_calls;
 mod store_crash;

@@ -465,8 +465,7 @@ async fn a_call_over_tcp_ends_on_the_connection_it_came_by() {
     // Nobody listens at the Contact, as with any phone behind a NAT.
     let mut line = Line { transport: "TCP", ..Line::new(at, gateway.tcp) };
     let contact = "Contact: <sip:ada@127.0.0.1:9;transport=tcp>\r\n";
-    // A keep-alive before, one in between, and the request in small pieces. RFC 5626 §4.4.1 asks for a pong that the
-    // stack does not send; the connection must survive all the same.
+    // A keep-alive before, one in between, and the request in small pieces.
     wire.send("\r\n\r\n").await;
     for piece in line.request("INVITE", 1, "z9hG4bKinvite1", contact, SDP).as_bytes().chunks(97) {
         wire.send(piece).await;

@@ -274,7 +274,6 @@ async fn names_are_looked_up() {
 #[tokio::test]
 async fn what_cannot_be_dialled_fails_at_once() {
     let mut gateway = Gateway::new().await;
-    let own = gateway.udp;
     for (to, wanted) in [
         ("sip:", None),
         ("tel:+4412", None),
@@ -283,17 +282,12 @@ async fn what_cannot_be_dialled_fails_at_once() {
         ("sip:bob@127.0.0.1?Subject=x", None),
         ("sip:bob@127.0.0.1\r\nX-Evil: 1", None),
         ("sip:a>b@127.0.0.1", None),
-        (&format!("sip:bob@{own}"), Some(482)),
-        ("sip:bob@[::1]:5070", Some(0)),
+        ("sip:bob@[::1]:5070", Some(Failure::Transport)),
     ] {
         dial(&gateway, to.to_owned()).await;
 
         let SipEvent::Failed { failure, .. } = gateway.event().await else { panic!("{to}") };
-        match wanted {
-            None => assert_eq!(failure, Failure::BadRequest, "{to}"),
-            Some(0) => assert_eq!(failure, Failure::Transport, "{to}"),
-            Some(number) => assert!(matches!(failure, Failure::Refused { status, .. } if status == number), "{to}"),
-        }
+        assert_eq!(failure, wanted.unwrap_or(Failure::BadRequest), "{to}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringback::sip::{Sip, SipConfig, SipEvent, SipTimers, Transport};
 use rsip::prelude::{HeadersExt, ToTypedHeader};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -56,6 +56,16 @@ impl Gateway {
         peer.expect("SIP/2.0 200").await;
         assert!(self.events.try_recv().is_err(), "an event nobody expected");
     }
+}
+
+/// Waits until something holds, by asking again and again.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let asking = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// A UDP peer.
@@ -110,20 +120,28 @@ impl Peer {
     }
 }
 
-/// A TCP peer, from either end of the connection.
-pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+/// A peer on a stream, from either end of the connection.
+pub(crate) struct Wire<S = TcpStream> {
+    pub(crate) stream: S,
+    /// Line ends between messages, whatever they are worth.
+    pub(crate) line_ends: usize,
     buffer: Vec<u8>,
 }
 
 impl Wire {
     pub(crate) async fn to(gateway: SocketAddr) -> Wire {
-        Wire { stream: TcpStream::connect(gateway).await.unwrap(), buffer: Vec::new() }
+        Wire::over(TcpStream::connect(gateway).await.unwrap())
     }
 
     pub(crate) async fn accept(listener: &TcpListener) -> Wire {
         let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
-        Wire { stream, buffer: Vec::new() }
+        Wire::over(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(crate) fn over(stream: S) -> Wire<S> {
+        Wire { stream, line_ends: 0, buffer: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, message: impl AsRef<[u8]>) {
@@ -139,6 +157,7 @@ impl Wire {
     /// The next message, or `None` when the other side closes the connection first.
     pub(crate) async fn next(&mut self) -> Option<Msg> {
         loop {
+            self.skip_line_ends();
             if let Some(end) = self.whole() {
                 let octets: Vec<u8> = self.buffer.drain(..end).collect();
                 return Some(Msg::parse(&octets));
@@ -149,6 +168,27 @@ impl Wire {
                 return None;
             }
             self.buffer.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    /// Waits for line ends, as an answer to a ping.
+    pub(crate) async fn expect_line_ends(&mut self, wanted: usize) {
+        loop {
+            self.skip_line_ends();
+            if self.line_ends >= wanted {
+                return;
+            }
+            let mut chunk = [0; 64];
+            let length = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("a line end").unwrap();
+            assert!(length > 0, "the connection was closed instead");
+            self.buffer.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    fn skip_line_ends(&mut self) {
+        while self.buffer.starts_with(b"\r\n") {
+            self.buffer.drain(..2);
+            self.line_ends += 1;
         }
     }
 

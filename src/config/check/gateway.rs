@@ -40,6 +40,7 @@ impl Check<'_> {
             media,
             store: Store { path: PathBuf::from(&file.store.path), data_dir: PathBuf::from(&file.store.data_dir) },
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
+            protection: self.protection(&at.key("protection"), &file.protection),
             egress: Egress { private, allow },
             admin,
             prompts: PathBuf::from(&file.prompts.dir),

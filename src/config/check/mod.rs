@@ -5,6 +5,7 @@
 
 mod agents;
 mod gateway;
+mod protection;
 mod routes;
 mod steps;
 mod trunks;
