@@ -199,12 +199,12 @@ impl End {
             side.ended = Some(word);
         }
         let (story, is_caller) = (side.story, side.is_caller);
-        let says_goodbye = match (story, is_caller, word) {
+        let says_goodbye = matches!(
+            (story, is_caller, word),
             (Story::CallerHangsUp | Story::BothHangUp, true, "answered")
-            | (Story::CalleeHangsUp | Story::BothHangUp, false, "confirmed")
-            | (Story::GivenUpWhileItRings, true, "ringing") => true,
-            _ => false,
-        };
+                | (Story::CalleeHangsUp | Story::BothHangUp, false, "confirmed")
+                | (Story::GivenUpWhileItRings, true, "ringing")
+        );
         if says_goodbye {
             self.hang_up(dialog).await;
         }
@@ -263,7 +263,7 @@ async fn every_call_across_a_bad_network_ends_and_leaves_nothing() {
         while next < CALLS || !one.is_done() || !two.is_done() {
             while next < CALLS && one.living() + two.living() < AT_ONCE {
                 // The first six from one side, the next six from the other.
-                if next / STORIES.len() % 2 == 0 {
+                if (next / STORIES.len()).is_multiple_of(2) {
                     one.dial(next, network.second).await;
                 } else {
                     two.dial(next, network.first).await;
