@@ -248,6 +248,7 @@ async fn every_call_across_a_bad_network_ends_and_leaves_nothing() {
     const AT_ONCE: usize = 24;
     let seed = 0x0bad_0e70;
     println!("seed {seed:#x}");
+    let began = Instant::now();
     let mut ends = Vec::new();
     for _ in 0..2 {
         ends.push(End { gateway: Gateway::hasty(T1_MS).await, sides: BTreeMap::new() });
@@ -283,16 +284,22 @@ async fn every_call_across_a_bad_network_ends_and_leaves_nothing() {
     let in_time = all_end.await;
     assert!(in_time.is_ok(), "calls without an end: {:#?}", unended(&[&one, &two]));
 
-    // Whatever was cut off by the loss of its last words is forgotten after 64·T1, on both sides.
+    // Whatever was cut off by the loss of its last words is forgotten after 64·T1, on both sides, and so are the
+    // transactions of those words.
     let last = Instant::now();
     for end in [&one, &two] {
-        while end.gateway.sip.counters().dialogs > 0 {
+        let is_empty = || {
+            let left = end.gateway.sip.counters();
+            left.dialogs == 0 && left.transactions == 0
+        };
+        while !is_empty() {
             // A BYE that nobody answers has 64·T1 of its own behind the 64·T1 of its call.
             assert!(last.elapsed() < 2 * PATIENCE + Duration::from_secs(2), "{:?}", end.gateway.sip.counters());
             tick.tick().await;
         }
     }
 
+    println!("{CALLS} calls in {:?}, nothing left {:?} after the last", last - began, last.elapsed());
     report(&[&one, &two]);
     let repeated: u64 = [&one, &two].map(|end| end.gateway.sip.counters().repeated).iter().sum();
     assert!(repeated > 100, "the network was no trouble: {repeated} repetitions");
