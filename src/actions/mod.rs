@@ -18,7 +18,7 @@ mod workflow;
 pub use api::{Api, Waiting};
 pub use hang_up::HangUp;
 pub use menu::{Menu, MenuOption};
-pub use plan::{AfterCall, Agent, Before, Connector, Plan, Reception};
+pub use plan::{AfterCall, Agent, Before, Connector, Forward, Plan, Reception};
 pub use request::{HttpFailure, HttpReply, HttpRequest, Method, SecretRef};
 pub use run::{Effect, Input, Playing, Run, RunOutcome, RunResult};
 pub use say::{Prompt, Say};

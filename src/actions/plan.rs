@@ -28,6 +28,8 @@ pub struct Plan {
 pub enum Reception {
     /// An agent.
     Agent(Agent),
+    /// Nobody of ours: the call is passed on to another trunk.
+    Forward(Forward),
     /// Nobody: the caller is refused with a SIP status.
     Refuse {
         /// 300 to 699.
@@ -35,6 +37,17 @@ pub enum Reception {
         /// Seconds after which to try again.
         retry_after_s: Option<u32>,
     },
+}
+
+/// Where a call is passed on to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The trunk's id.
+    pub trunk: String,
+    /// Whom to call there: a number or SIP URI, with variables. `None`: the number that was called.
+    pub to: Option<super::Template>,
+    /// How long it may ring.
+    pub ring: Duration,
 }
 
 /// Who answers, and what it may do.

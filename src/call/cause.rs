@@ -151,6 +151,15 @@ impl Cause {
         }
     }
 
+    /// What a caller is told whose call was passed on and ended like this before it was answered. A callee that merely
+    /// left, or says that we gave up, has told nothing of the caller.
+    pub fn passed_on(self) -> Cause {
+        match self {
+            Cause::Normal | Cause::Canceled | Cause::Replaced => Cause::Unavailable,
+            other => other,
+        }
+    }
+
     /// The transfer's name for a target that ended like this (rule R12 of the feature table).
     pub fn as_failure(self) -> Failure {
         match self {

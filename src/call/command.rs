@@ -90,8 +90,15 @@ pub enum Command {
 pub enum Destination {
     /// The agent of the call's plan.
     Agent,
-    /// Somebody with a number or a SIP URI.
+    /// Somebody with a number or a SIP URI, by the trunk of the caller.
     Address(Pii<Address>),
+    /// Somebody with a number or a SIP URI, by another trunk: the call is passed on.
+    Trunk {
+        /// The trunk's id.
+        trunk: String,
+        #[allow(missing_docs)]
+        to: Pii<Address>,
+    },
 }
 
 /// What an agent is told.

@@ -28,6 +28,9 @@ pub enum Event {
         leg: LegId,
         /// Why not.
         cause: Cause,
+        /// Seconds after which it may be tried again, when the other side said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_s: Option<u32>,
     },
     /// A party left; the caller too, also while it rings.
     HungUp {

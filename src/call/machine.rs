@@ -32,6 +32,8 @@ pub struct Call {
     /// Who took the caller.
     pub(super) joined: Option<LegId>,
     pub(super) transferred_to: Option<Pii<Address>>,
+    /// Whom the call was passed on to, by the plan.
+    pub(super) passed_to: Option<LegId>,
     /// What the caller hears played, and for which run.
     pub(super) playback: Option<Playback>,
     pub(super) plays: u32,
@@ -94,6 +96,7 @@ impl Call {
             moving: None,
             joined: None,
             transferred_to: None,
+            passed_to: None,
             playback: None,
             plays: 0,
             typed: VecDeque::new(),
@@ -125,9 +128,10 @@ impl Call {
             (Phase::New, _) | (_, Event::Invited(_)) => {}
             (_, Event::LegRinging { leg }) => self.legs.ring(leg),
             (_, Event::LegAnswered { leg }) => self.on_leg_answered(leg, &mut out),
-            (_, Event::LegFailed { leg, cause } | Event::HungUp { leg, cause }) => {
-                self.on_leg_gone(leg, cause, &mut out)
+            (_, Event::LegFailed { leg, cause, retry_after_s }) => {
+                self.on_leg_gone(leg, cause, retry_after_s, &mut out)
             }
+            (_, Event::HungUp { leg, cause }) => self.on_leg_gone(leg, cause, None, &mut out),
             (Phase::Talking, Event::DigitPressed { leg, digit }) => self.on_digit(leg, *digit.reveal(), &mut out),
             // Keys pressed while it rings cannot be meant for us.
             (Phase::Ringing, Event::DigitPressed { .. }) => {}
@@ -163,7 +167,7 @@ impl Call {
     pub(super) fn reception(&self) -> Option<&Agent> {
         match &self.plan.reception {
             Reception::Agent(agent) => Some(agent),
-            Reception::Refuse { .. } => None,
+            Reception::Forward(_) | Reception::Refuse { .. } => None,
         }
     }
 
@@ -172,15 +176,17 @@ impl Call {
         self.phase = Phase::Ringing;
         self.remember(&invitation);
         let plan = Arc::clone(&self.plan);
-        let agent = match &plan.reception {
-            Reception::Agent(agent) => agent,
-            Reception::Refuse { status, retry_after_s } => {
-                return self.refuse(*status, Cause::of_refusal(*status), *retry_after_s, Blame::Us, out);
-            }
-        };
+        if let Reception::Refuse { status, retry_after_s } = &plan.reception {
+            return self.refuse(*status, Cause::of_refusal(*status), *retry_after_s, Blame::Us, out);
+        }
         if invitation.codec.is_none() {
             return self.refuse(Cause::NoMedia.status(), Cause::NoMedia, None, Blame::Carrier, out);
         }
+        let agent = match &plan.reception {
+            Reception::Agent(agent) => agent,
+            Reception::Forward(forward) => return self.pass_on(forward, &invitation.called, out),
+            Reception::Refuse { .. } => return,
+        };
         out.push(Command::Ring);
         self.timers.set(Timer::RingBudget, self.now + agent.ring_budget);
         let leg = self.legs.add(Role::Agent);
@@ -220,12 +226,14 @@ impl Call {
                 Phase::Talking => self.start_agent(out),
                 Phase::New | Phase::Over => {}
             }
+        } else if self.passed_to == Some(leg) {
+            self.on_passed_call_answered(leg, out);
         } else {
             self.on_target_answered(leg, out);
         }
     }
 
-    fn on_leg_gone(&mut self, leg: LegId, cause: Cause, out: &mut Commands) {
+    fn on_leg_gone(&mut self, leg: LegId, cause: Cause, retry_after_s: Option<u32>, out: &mut Commands) {
         if !self.legs.set(leg, LegState::Gone) {
             return;
         }
@@ -238,6 +246,8 @@ impl Call {
             self.on_agent_lost(out);
         } else if self.joined == Some(leg) {
             self.end(Cause::Normal, Blame::Callee, out);
+        } else if self.passed_to == Some(leg) {
+            self.on_passed_call_failed(leg, cause, retry_after_s, out);
         } else {
             self.on_target_failed(leg, cause, out);
         }
@@ -248,6 +258,7 @@ impl Call {
             Timer::RingBudget => self.answer(out),
             Timer::Duration => self.end(Cause::TooLong, Blame::Us, out),
             Timer::Run(run) => self.wake_run(run, out),
+            Timer::RingTime(leg) if self.passed_to == Some(leg) => self.on_passed_call_rang_out(leg, out),
             Timer::RingTime(leg) => self.on_target_rang_out(leg, out),
             Timer::Speech => self.on_speech_over(out),
             Timer::Parting => self.end(Cause::Normal, Blame::Agent, out),
@@ -278,7 +289,14 @@ impl Call {
         self.start_agent(out);
     }
 
-    fn refuse(&mut self, status: u16, cause: Cause, retry_after_s: Option<u32>, by: Blame, out: &mut Commands) {
+    pub(super) fn refuse(
+        &mut self,
+        status: u16,
+        cause: Cause,
+        retry_after_s: Option<u32>,
+        by: Blame,
+        out: &mut Commands,
+    ) {
         out.push(Command::Reject { status, cause, retry_after_s });
         self.legs.set(LegId::CALLER, LegState::Gone);
         self.end(cause, by, out);
@@ -311,6 +329,7 @@ impl Call {
         let answered = self.answered.filter(|_| cause != Cause::Canceled);
         let status = match (answered, cause) {
             (_, Cause::Canceled) => Status::Canceled,
+            (None, Cause::NoAnswer) if self.passed_to.is_some() => Status::NoAnswer,
             (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged | Cause::NoMedia) => {
                 Status::Failed
             }

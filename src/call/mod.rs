@@ -11,6 +11,7 @@ mod leg;
 mod machine;
 mod moving;
 mod outcome;
+mod passing;
 mod runs;
 mod talk;
 mod timers;

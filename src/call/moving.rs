@@ -117,10 +117,7 @@ impl Call {
         self.flow = None;
         self.joined = Some(leg);
         self.timers.set(Timer::Duration, self.now + limits::TRANSFERRED_DURATION_MAX);
-        self.transferred_to = self.legs.get(leg).and_then(|leg| match &leg.role {
-            Role::Target(address) => Some(address.clone()),
-            Role::Caller | Role::Agent => None,
-        });
+        self.transferred_to = self.address_of(leg);
         self.quieten_tools(Some(run), out);
         self.stop_playing_for(run, out);
         out.push(Command::Wire(Wiring::between(LegId::CALLER, leg)));

@@ -29,6 +29,7 @@ pub(super) fn plan_routes(
                 // A route to an agent that is not there is a mistake, and no configuration comes of it.
                 (None, None) => continue,
             },
+            Destination::Forward(forward) => plan(Reception::Forward(forward.clone()), BTreeMap::new()),
             Destination::Refuse { status, retry_after_s } => {
                 plan(Reception::Refuse { status: *status, retry_after_s: *retry_after_s }, BTreeMap::new())
             }

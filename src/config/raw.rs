@@ -17,7 +17,7 @@ use crate::actions::{Method, ParameterType, Phase};
 use crate::guard;
 use crate::model::limits;
 
-pub use routes::{Reject, Route, RoutesFile};
+pub use routes::{Forward, Reject, Route, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
     Reliable, Session, Sign, TrunkFile, TrunkLimits, Verify,

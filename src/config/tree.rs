@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Origin;
 use super::check::inside;
-use crate::actions::{Action, Agent, Plan, SecretRef, Workflow};
+use crate::actions::{Action, Agent, Forward, Plan, SecretRef, Workflow};
 use crate::guard::Protection;
 use crate::trunk::Trunk;
 
@@ -209,6 +209,8 @@ impl fmt::Display for Called {
 pub enum Destination {
     /// To the agent of this id.
     Agent(String),
+    /// To another trunk.
+    Forward(Forward),
     /// Nowhere: the caller gets a SIP status.
     Refuse {
         /// 400 to 699.

@@ -74,7 +74,7 @@ fn translate(leg: LegId, event: AgentEvent) -> Vec<Event> {
         AgentEvent::Ready => vec![Event::LegAnswered { leg }],
         AgentEvent::Failed { kind, detail } => {
             tracing::warn!(?kind, detail, "an agent cannot be reached");
-            vec![Event::LegFailed { leg, cause: Cause::AgentLost }]
+            vec![Event::LegFailed { leg, cause: Cause::AgentLost, retry_after_s: None }]
         }
         AgentEvent::Left { reason } => {
             tracing::warn!(reason, "an agent was lost");

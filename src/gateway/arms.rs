@@ -50,6 +50,7 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
+    came: Came,
 }
 
 /// How a leg is reached.
@@ -71,6 +72,15 @@ pub(super) struct CallerLeg {
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
+    pub(super) came: Came,
+}
+
+/// How the caller's INVITE came, for a call that is passed on.
+pub(super) struct Came {
+    /// Hops it had left.
+    pub(super) max_forwards: u8,
+    /// Who had diverted it before, topmost first (RFC 5806).
+    pub(super) diversions: Vec<Pii<String>>,
 }
 
 impl Arms {
@@ -99,6 +109,7 @@ impl Arms {
             recording: None,
             noted: None,
             owes_description: false,
+            came: caller.came,
         }
     }
 
@@ -131,7 +142,14 @@ impl Arms {
                 self.forget(LegId::CALLER);
             }
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
-            Command::Dial { leg, to: Destination::Address(address) } => self.dial_address(leg, &address).await,
+            Command::Dial { leg, to: Destination::Address(to) } => {
+                let trunk = self.open.trunk.clone();
+                self.dial_address(leg, trunk, Dial::default(), &to).await;
+            }
+            Command::Dial { leg, to: Destination::Trunk { trunk, to } } => {
+                let dial = self.passed_on();
+                self.dial_address(leg, Some(trunk), dial, &to).await;
+            }
             Command::HangUp { leg, cause } => self.hang_up(leg, cause).await,
             Command::Wire(Wiring { hears }) => {
                 let wired =
@@ -236,25 +254,36 @@ impl Arms {
                     Ok(commands) => {
                         self.legs.insert(leg, LegWire::Agent { commands });
                     }
-                    Err(cause) => self.post(Event::LegFailed { leg, cause }),
+                    Err(cause) => self.post(failed(leg, cause)),
                 }
             }
         }
     }
 
-    async fn dial_address(&mut self, leg: LegId, address: &Pii<Address>) {
-        let trunk = self.open.trunk.as_ref().and_then(|trunk| self.config.trunks.get(trunk));
-        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open) {
+    /// What an INVITE says of a call that came in and is passed on.
+    fn passed_on(&self) -> Dial {
+        Dial {
+            diverted_from: Some(self.open.called.clone()),
+            max_forwards: Some(self.came.max_forwards.saturating_sub(1)),
+            headers: self.came.diversions.iter().map(|value| ("Diversion".to_owned(), value.clone())).collect(),
+            ..Dial::default()
+        }
+    }
+
+    /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
+    async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
+        let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
+        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open, dial) {
             Ok(attempts) => attempts,
-            Err(cause) => return self.post(Event::LegFailed { leg, cause }),
+            Err(cause) => return self.post(failed(leg, cause)),
         };
         let mut dialling = Dialling::new(trunk, attempts);
-        let Some(dial) = dialling.next() else { return self.post(Event::LegFailed { leg, cause: Cause::Unavailable }) };
+        let Some(dial) = dialling.next() else { return self.post(failed(leg, Cause::Unavailable)) };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,
             Err(error) => {
                 warn!(call = %self.id, %leg, %error, "no RTP port for another leg");
-                return self.post(Event::LegFailed { leg, cause: Cause::Overload });
+                return self.post(failed(leg, Cause::Overload));
             }
         };
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
@@ -395,6 +424,10 @@ impl Arms {
         // Without room for it the recording is completed when the call's media is dropped.
         let _ = self.media.stop_recording();
     }
+}
+
+fn failed(leg: LegId, cause: Cause) -> Event {
+    Event::LegFailed { leg, cause, retry_after_s: None }
 }
 
 /// Our side of a leg's description.

@@ -25,7 +25,7 @@ pub(super) struct Attempt {
     pub(super) dial: Dial,
 }
 
-/// The ways to reach an address, best first; never empty.
+/// The ways to reach an address, best first; never empty. `said` is what the INVITE says beside.
 ///
 /// # Errors
 /// The cause that the leg fails with, when there is no way or none is allowed.
@@ -34,10 +34,11 @@ pub(super) fn attempts(
     trunk: Option<&Trunk>,
     to: &Address,
     open: &CallOpen,
+    said: Dial,
 ) -> Result<VecDeque<Attempt>, Cause> {
     let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
     let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
-    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), ..Dial::default() };
+    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), ..said };
     match (to, trunk.zip(outbound)) {
         // Directly, wherever it leads. The trunk's password is not shown to strangers.
         (Address::Uri(uri), _) => {

@@ -115,7 +115,7 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
 pub(super) fn agent_of(to: &Destination) -> Option<String> {
     match to {
         Destination::Agent(agent) => Some(agent.clone()),
-        Destination::Refuse { .. } => None,
+        Destination::Forward(_) | Destination::Refuse { .. } => None,
     }
 }
 

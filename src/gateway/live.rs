@@ -13,6 +13,7 @@ use super::clock::CallClock;
 use super::finish;
 use super::house::Watched;
 use super::mailbox::Post;
+use super::translate;
 use crate::actions::Plan;
 use crate::call::{Blame, Call, Cause, Command, Event, Outcome, Status};
 use crate::journal::{Entry, Header, Recorder, SCHEMA};
@@ -118,7 +119,8 @@ impl LiveCall {
             Post::Event(event) => self.step(event).await,
             Post::NotPlaced { leg, failure } => {
                 if let Some(cause) = self.arms.not_placed(leg, &failure).await {
-                    self.step(Event::LegFailed { leg, cause }).await;
+                    let retry_after_s = translate::retry_after_s(&failure);
+                    self.step(Event::LegFailed { leg, cause, retry_after_s }).await;
                 }
             }
             Post::Answered { leg, sdp } => {
@@ -126,7 +128,7 @@ impl LiveCall {
                     Ok(()) => Event::LegAnswered { leg },
                     Err(cause) => {
                         self.arms.hang_up(leg, cause).await;
-                        Event::LegFailed { leg, cause }
+                        Event::LegFailed { leg, cause, retry_after_s: None }
                     }
                 };
                 self.step(event).await;
@@ -147,7 +149,7 @@ impl LiveCall {
             return;
         }
         let gone = match &event {
-            Event::HungUp { leg, cause } | Event::LegFailed { leg, cause } => Some((*leg, *cause)),
+            Event::HungUp { leg, cause } | Event::LegFailed { leg, cause, .. } => Some((*leg, *cause)),
             // Nothing else takes a leg away.
             _ => None,
         };

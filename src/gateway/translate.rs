@@ -4,6 +4,7 @@ use crate::call::{Cause, Event, Invitation};
 use crate::model::{Codec, LegId, Party};
 use crate::sip::{By, Failure, Invite, SipEvent};
 
+use super::arms::Came;
 use super::mailbox::Post;
 
 /// What a dialog's event means to the call it belongs to; `None` for what a call need not know.
@@ -39,6 +40,15 @@ pub(super) fn cause(failure: &Failure) -> Cause {
     }
 }
 
+/// When it may be tried again, when they said so.
+pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
+    match failure {
+        Failure::Refused { retry_after_s, .. } => *retry_after_s,
+        // Whoever says nothing says nothing of later either.
+        _ => None,
+    }
+}
+
 /// The call's view of an INVITE. The number a trunk asserts counts more than the one the caller shows.
 pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> Invitation {
     let shown = invite.asserted.as_ref().filter(|asserted| !asserted.user.reveal().is_empty()).unwrap_or(&invite.from);
@@ -58,6 +68,12 @@ pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> 
         headers: headers.map(|(name, value)| (variable(name), value.clone())).collect(),
         codec,
     }
+}
+
+/// What a call that is passed on keeps of how it came.
+pub(super) fn came(invite: &Invite) -> Came {
+    let diversions = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("diversion"));
+    Came { max_forwards: invite.max_forwards, diversions: diversions.map(|(_, value)| value.clone()).collect() }
 }
 
 /// `X-CRM-ID` becomes `crm_id`.

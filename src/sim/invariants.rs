@@ -39,7 +39,7 @@ impl Watch {
                 }
             }
             Command::Dial { leg, to } => {
-                if matches!(to, Destination::Address(_)) {
+                if !matches!(to, Destination::Agent) {
                     self.targets.insert(*leg);
                 }
                 if self.up.insert(*leg, true).is_some() {

@@ -44,6 +44,6 @@ mod tests {
         }
 
         let all: Vec<&str> = seen.iter().map(String::as_str).collect();
-        assert_eq!(all, ["Canceled", "Completed", "Failed", "Transferred"]);
+        assert_eq!(all, ["Canceled", "Completed", "Failed", "NoAnswer", "Transferred"]);
     }
 }

@@ -9,9 +9,9 @@ use serde_json_path::JsonPath;
 
 use super::Random;
 use crate::actions::{
-    Action, AfterCall, Agent, Api, Before, Connector, Failure, Fallback, Goto, HangUp, Menu, MenuOption, Method,
-    Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferTo, Verb, Waiting,
-    Workflow,
+    Action, AfterCall, Agent, Api, Before, Connector, Failure, Fallback, Forward, Goto, HangUp, Menu, MenuOption,
+    Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferTo, Verb,
+    Waiting, Workflow,
 };
 use crate::model::Digit;
 
@@ -39,6 +39,13 @@ pub fn plan_for(seed: u64) -> Plan {
     let mut plan = plan_with(connector, fallback);
     if let (Reception::Agent(agent), true) = (&mut plan.reception, random.chance(30)) {
         agent.during.iter_mut().for_each(|action| leave_to_the_agent(&mut action.verb));
+    }
+    if random.chance(5) {
+        plan.reception = Reception::Forward(Forward {
+            trunk: "carrier-b".to_owned(),
+            to: random.chance(50).then(|| template("+4416329600{{called.number}}")),
+            ring: Duration::from_secs(20),
+        });
     }
     if random.chance(3) {
         plan.reception = Reception::Refuse { status: *random.pick(&[404, 480, 486, 503]), retry_after_s: Some(5) };

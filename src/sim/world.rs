@@ -174,7 +174,9 @@ impl World {
         match command {
             Command::Answer => self.answered = Some(now),
             Command::Dial { leg, to: Destination::Agent } => self.agent_comes(now, *leg),
-            Command::Dial { leg, to: Destination::Address(_) } => self.target_rings(now, *leg),
+            Command::Dial { leg, to: Destination::Address(_) | Destination::Trunk { .. } } => {
+                self.target_rings(now, *leg)
+            }
             Command::Play { leg, play, what } if !what.repeat => {
                 let ms = 200 + self.random.below(4_000);
                 self.book(now, ms, Event::Played { leg: *leg, play: *play });
@@ -204,11 +206,15 @@ impl World {
     fn agent_comes(&mut self, now: Time, leg: LegId) {
         let flow = match &self.plan.reception {
             Reception::Agent(agent) => matches!(agent.connector, Connector::Flow(_) | Connector::Echo),
-            Reception::Refuse { .. } => true,
+            Reception::Forward(_) | Reception::Refuse { .. } => true,
         };
         let ms = if flow { 0 } else { self.random.below(2_500) };
         let fails = !flow && self.random.chance(10);
-        let event = if fails { Event::LegFailed { leg, cause: Cause::AgentLost } } else { Event::LegAnswered { leg } };
+        let event = if fails {
+            Event::LegFailed { leg, cause: Cause::AgentLost, retry_after_s: None }
+        } else {
+            Event::LegAnswered { leg }
+        };
         self.book(now, ms, event);
         if !flow && !fails && self.random.chance(15) {
             let ms = ms + self.random.below(20_000);
@@ -256,7 +262,7 @@ impl World {
         match self.random.below(10) {
             0..3 => {
                 let cause = *self.random.pick(&[Cause::Busy, Cause::Declined, Cause::NotFound, Cause::ServerFailure]);
-                self.book(now, ms, Event::LegFailed { leg, cause });
+                self.book(now, ms, Event::LegFailed { leg, cause, retry_after_s: None });
             }
             3..5 => self.book(now, ms, Event::LegRinging { leg }),
             // Answers at the very moment at which it has rung too long.

@@ -166,6 +166,8 @@ pub struct Invite {
     pub source: SocketAddr,
     /// How it came.
     pub transport: Transport,
+    /// How many more hops it may take (RFC 3261 §20.22).
+    pub max_forwards: u8,
     /// The host names that the peer proved with its TLS certificate; empty when it showed none.
     pub tls_names: Vec<String>,
     /// Call-ID, for logs and traces.
@@ -232,6 +234,12 @@ pub struct Dial {
     pub sdp: String,
     /// Further headers. Those that steer SIP itself are left out.
     pub headers: Vec<(String, Pii<String>)>,
+    /// A call that came in and is passed on: the user part that was called before. It becomes the topmost Diversion
+    /// (RFC 5806 §3).
+    pub diverted_from: Option<Pii<String>>,
+    /// How many hops it may take; the usual 70 when `None`. A call that is passed on has one less than it came with
+    /// (RFC 7332 §4).
+    pub max_forwards: Option<u8>,
     /// Where to send it instead of where the URI leads: an outbound proxy.
     pub target: Option<(SocketAddr, Transport)>,
     /// Routes that the INVITE begins with, as a registrar gave them (RFC 3608 §6.1); the first is where it goes.

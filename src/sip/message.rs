@@ -177,11 +177,18 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
         called_user: user(&request.uri),
         source,
         transport,
+        max_forwards: max_forwards(headers),
         tls_names: Vec::new(),
         call_id: text(&call_id(headers)),
         headers: passed_on(headers),
         sdp: sdp(headers, request.body()),
     }
+}
+
+/// The hops that are left; 70 when the request does not say, as RFC 2543 peers.
+fn max_forwards(headers: &Headers) -> u8 {
+    let hops = headers.typed::<sipx_sip::headers::MaxForwards>().and_then(Result::ok);
+    hops.map_or(HOPS, |hops| hops.0)
 }
 
 fn caller(value: &[u8]) -> Caller {
@@ -257,7 +264,7 @@ pub(super) fn dial(dial: &Dial, call_id: &str, tag: &str, own: &Own) -> Option<R
         Uri::parse(route.clone().into_bytes().into()).ok()?;
         put(headers, HeaderName::Route, format!("<{route}>"));
     }
-    put(headers, HeaderName::MaxForwards, "70");
+    put(headers, HeaderName::MaxForwards, dial.max_forwards.unwrap_or(HOPS).to_string());
     put(headers, HeaderName::From, from);
     put(headers, HeaderName::To, format!("<{}>", dial.to));
     put(headers, HeaderName::CallId, call_id);
@@ -265,6 +272,10 @@ pub(super) fn dial(dial: &Dial, call_id: &str, tag: &str, own: &Own) -> Option<R
     put(headers, HeaderName::Contact, own.contact.clone());
     put(headers, HeaderName::Allow, ALLOW);
     put(headers, HeaderName::UserAgent, own.agent.clone());
+    if let Some(called) = &dial.diverted_from {
+        let called = escape_user(called.reveal());
+        put(headers, name("Diversion"), format!("<sip:{called}@{}>;reason=unconditional;counter=1", own.host));
+    }
     for (name, value) in dial.headers.iter().take(limits::SIP_HEADERS_MAX) {
         let name = HeaderName::parse(&name.clone().into_bytes().into());
         if !steers_sip(&name) && value.reveal().len() <= limits::SIP_HEADER_LEN_MAX {
@@ -277,6 +288,14 @@ pub(super) fn dial(dial: &Dial, call_id: &str, tag: &str, own: &Own) -> Option<R
     (request.headers.typed::<From>()?.is_ok() && request.headers.typed::<sipx_sip::headers::To>()?.is_ok())
         .then_some(request)
 }
+
+/// A header that the stack has no name of its own for.
+pub(super) fn name(text: &'static str) -> HeaderName {
+    HeaderName::parse(&text.as_bytes().to_vec().into())
+}
+
+/// RFC 3261 §20.22.
+const HOPS: u8 = 70;
 
 /// How we name ourselves towards one peer.
 #[derive(Clone, Debug)]

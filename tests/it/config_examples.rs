@@ -59,7 +59,7 @@ fn the_demonstration_is_what_its_page_says() {
     assert_eq!(menu.on["no_match"], Goto::Step(5));
     let refused = |called| match &route(called).to {
         Destination::Refuse { status, retry_after_s } => (*status, *retry_after_s),
-        Destination::Agent(id) => panic!("{called} leads to {id}"),
+        other => panic!("{called} leads to {other:?}"),
     };
     assert_eq!(refused("486"), (486, None));
     assert_eq!(refused("503"), (503, Some(30)));

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback::actions::{
-    Agent, Connector, Failure, Fallback, HttpFailure, HttpReply, Plan, Reception, Target, Template, TransferTo, Verb,
+    Agent, Connector, Failure, Fallback, Forward, HttpFailure, HttpReply, Plan, Reception, Target, Template,
+    TransferTo, Verb,
 };
 use ringback::call::{Call, Cause, Command, Destination, Event, Invitation, Outcome, Speaker, Told, ToolCall};
 use ringback::journal::{Entry, Header, Journal, Ladder, Recorder, SCHEMA, heading, replay};
@@ -50,6 +51,7 @@ ladders! {
     cancel_crosses_the_answer
     caller_gives_up_while_it_rings
     caller_interrupts_the_greeting
+    forward_to_another_trunk
     greeting_by_name
     hang_up_while_somebody_rings
     hang_up_while_the_agent_speaks
@@ -225,8 +227,12 @@ impl Stage {
         match command {
             Command::Dial { leg, to } => {
                 self.legs = usize::from(leg.0);
-                if let Destination::Address(address) = to {
-                    self.say(&format!("dial {leg}: {}", address.reveal().as_str()));
+                match to {
+                    Destination::Agent => {}
+                    Destination::Address(to) => self.say(&format!("dial {leg}: {}", to.reveal().as_str())),
+                    Destination::Trunk { trunk, to } => {
+                        self.say(&format!("dial {leg} by {trunk}: {}", to.reveal().as_str()));
+                    }
                 }
             }
             Command::Play { play, what, .. } => {
@@ -409,7 +415,13 @@ fn leg_does(leg: LegId, what: &str) -> Option<Event> {
     match what.split_once(' ').unwrap_or((what, "")) {
         ("rings", "") => Some(Event::LegRinging { leg }),
         ("answers", "") => Some(Event::LegAnswered { leg }),
-        ("fails", why) => cause(why).map(|cause| Event::LegFailed { leg, cause }),
+        ("fails", why) => {
+            let (why, retry_after_s) = match why.split_once(", again in ") {
+                Some((why, seconds)) => (why, Some(seconds.strip_suffix(" s")?.parse().ok()?)),
+                None => (why, None),
+            };
+            cause(why).map(|cause| Event::LegFailed { leg, cause, retry_after_s })
+        }
         ("hangs", "up") => Some(Event::HungUp { leg, cause: Cause::Normal }),
         ("leaves", "") => Some(Event::HungUp { leg, cause: Cause::AgentLost }),
         ("speaks", "") => Some(Event::AgentSpoke { leg }),
@@ -472,6 +484,11 @@ fn change(plan: &mut Plan, key: &str, value: &toml_edit::Item) -> Option<()> {
             let status = u16::try_from(value.as_integer()?).ok()?;
             plan.reception = Reception::Refuse { status, retry_after_s: Some(5) };
         }
+        "forward" => {
+            let to = value.as_str().filter(|to| !to.is_empty()).map(Template::parse).transpose().ok()?;
+            let (trunk, ring) = ("carrier-b".to_owned(), Duration::from_secs(20));
+            plan.reception = Reception::Forward(Forward { trunk, to, ring });
+        }
         "agent" => {
             agent(plan)?.connector = match value.as_str()? {
                 "flow" => Connector::Flow("desk".to_owned()),
@@ -503,7 +520,7 @@ fn change(plan: &mut Plan, key: &str, value: &toml_edit::Item) -> Option<()> {
 fn agent(plan: &mut Plan) -> Option<&mut Agent> {
     match &mut plan.reception {
         Reception::Agent(agent) => Some(agent),
-        Reception::Refuse { .. } => None,
+        Reception::Forward(_) | Reception::Refuse { .. } => None,
     }
 }
 
@@ -525,7 +542,7 @@ fn each_transfer(plan: &mut Plan, change: impl Fn(&mut TransferTo)) {
     let workflows = plan.workflows.values_mut().flat_map(|workflow| &mut workflow.steps).map(|step| &mut step.verb);
     let tools = match &mut plan.reception {
         Reception::Agent(agent) => agent.during.iter_mut().map(|action| &mut action.verb).collect(),
-        Reception::Refuse { .. } => Vec::new(),
+        Reception::Forward(_) | Reception::Refuse { .. } => Vec::new(),
     };
     for verb in workflows.chain(tools) {
         if let Verb::Transfer(to) = verb {

@@ -26,6 +26,7 @@ mod rig;
 mod services_http;
 mod sip_digest;
 mod sip_door;
+mod sip_forward;
 mod sip_in;
 mod sip_lossy;
 mod sip_out;

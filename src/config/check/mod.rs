@@ -4,6 +4,7 @@
 //! not stop the check: something harmless takes its place, and the result is thrown away in the end.
 
 mod agents;
+mod forward;
 mod gateway;
 mod protection;
 mod routes;

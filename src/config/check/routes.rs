@@ -79,12 +79,15 @@ impl Check<'_> {
                 Mistake::error(code::CONFLICT, at.key("retry_after_s").on_key(), "this goes with `reject` only");
             self.report(mistake.absence());
         }
+        if let (Some(forward), None, None) = (&route.forward, &route.agent, route.reject) {
+            return Destination::Forward(self.forward(&at.key("forward"), forward));
+        }
         match (&route.agent, route.reject) {
-            (Some(agent), None) => {
+            (Some(agent), None) if route.forward.is_none() => {
                 self.refer(Kind::Agent, &at.key("agent"), agent);
                 Destination::Agent(agent.clone())
             }
-            (None, Some(reject)) => {
+            (None, Some(reject)) if route.forward.is_none() => {
                 let cause = match reject {
                     raw::Reject::Busy => Cause::Busy,
                     raw::Reject::NotFound => Cause::NotFound,
@@ -95,12 +98,12 @@ impl Check<'_> {
                 Destination::Refuse { status: cause.status(), retry_after_s: route.retry_after_s }
             }
             (agent, _) => {
-                let (message, absent) = match agent {
-                    Some(_) => ("a route leads to an agent or is rejected, not both", false),
-                    None => ("this route leads nowhere", true),
+                let (message, absent) = match (agent, &route.forward) {
+                    (None, None) => ("this route leads nowhere", true),
+                    _ => ("a route leads to an agent, to another trunk or back; it is one of the three", false),
                 };
                 let mistake = Mistake::error(code::EXACTLY_ONE, at.clone(), message)
-                    .hint(r#"write agent = "id", or reject = "not_found""#);
+                    .hint(r#"write agent = "id", forward = { trunk = "id" }, or reject = "not_found""#);
                 self.report(Mistake { is_absence: absent, ..mistake });
                 Destination::Refuse { status: Cause::NotFound.status(), retry_after_s: None }
             }

@@ -280,7 +280,7 @@ impl Check<'_> {
         }
     }
 
-    fn target(&mut self, at: &At, to: &str, ring_s: u64) -> Target {
+    pub(super) fn target(&mut self, at: &At, to: &str, ring_s: u64) -> Target {
         let template = self.template(at, to);
         let is_uri = ["sip:", "sips:"].iter().any(|scheme| to.to_ascii_lowercase().starts_with(scheme));
         match (to.find("{{"), is_uri) {
@@ -299,6 +299,10 @@ impl Check<'_> {
                             .hint("write it as sip:{{desk.user}}@pbx.example"),
                     );
                 }
+            }
+            // What begins with a digit becomes a number, or nothing that can be dialled.
+            (Some(1..), false) if to.starts_with(|c: char| c == '+' || c.is_ascii_digit()) => {
+                self.dials_numbers.push(at.clone());
             }
             (Some(found), false) => {
                 self.dials_numbers.push(at.clone());

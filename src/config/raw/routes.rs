@@ -16,7 +16,7 @@ pub struct RoutesFile {
     pub route: Vec<Route>,
 }
 
-/// Where calls to a number go: to an `agent`, or back with `reject`.
+/// Where calls to a number go: to an `agent`, to another trunk with `forward`, or back with `reject`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["called"]))]
@@ -30,11 +30,37 @@ pub struct Route {
     /// The agent that answers.
     #[schemars(length(min = 1))]
     pub agent: Option<String>,
+    /// Another trunk that gets the call.
+    pub forward: Option<Forward>,
     /// How the call is refused.
     pub reject: Option<Reject>,
     /// With `reject`: seconds after which the caller may try again.
     #[schemars(range(min = 1, max = 86_400))]
     pub retry_after_s: Option<u32>,
+}
+
+/// Another trunk that gets a call.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["trunk"]))]
+pub struct Forward {
+    /// The trunk, by id; it must have an `outbound`.
+    #[schemars(length(min = 1))]
+    pub trunk: String,
+    /// Whom to call there: a number or SIP URI; may hold variables, but not in a URI's host. Left out, the number that
+    /// was called.
+    #[schemars(length(min = 1))]
+    pub to: Option<String>,
+    /// How long it may ring.
+    #[schemars(range(min = 1, max = 180))]
+    pub ring_s: u64,
+}
+
+impl Default for Forward {
+    fn default() -> Forward {
+        // Carriers give up on a call that rings longer.
+        Forward { trunk: String::new(), to: None, ring_s: 120 }
+    }
 }
 
 /// How a call is refused.
