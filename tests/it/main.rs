@@ -13,6 +13,7 @@ mod gateway_agent;
 mod gateway_calls;
 mod house;
 mod interop_baresip;
+mod interop_dialogs;
 mod interop_kamailio;
 mod interop_sipp;
 mod ladders;
