@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, Speaker, Timer};
 use crate::actions::HttpReply;
-use crate::model::{Codec, Digit, LegId, Party, Pii, PlayId, RunId};
+use crate::model::{Codec, Digit, LegId, Party, Pii, PlayId, RunId, Verification};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,6 +117,9 @@ pub struct Invitation {
     pub headers: Vec<(String, Pii<String>)>,
     /// The codec we agree on; `None` when the offer holds nothing for us.
     pub codec: Option<Codec>,
+    /// Whether the caller is who it says; `None` when nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Verification>,
 }
 
 /// An agent's request for an action.

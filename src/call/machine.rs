@@ -12,7 +12,7 @@ use super::talk::{Flow, Playback};
 use super::timers::Timers;
 use super::{Blame, Cause, Command, Commands, Destination, Event, Invitation, Outcome, RunRecord, Status, Timer, Turn};
 use crate::actions::{Agent, Plan, Reception};
-use crate::model::{Address, Digit, LegId, Pii, Time, Vars};
+use crate::model::{Address, Attestation, Digit, LegId, Pii, Time, Vars};
 
 /// One call as a state machine.
 #[derive(Clone, Debug)]
@@ -212,6 +212,20 @@ impl Call {
         }
         for (name, value) in &invitation.headers {
             self.vars.set(&format!("sip.{name}"), text(value));
+        }
+        if let Some(identity) = &invitation.identity {
+            let known = [
+                ("identity.outcome", Some(identity.verdict.label())),
+                ("identity.reason", identity.reason()),
+                ("identity.attestation", identity.attestation.map(Attestation::label)),
+                ("identity.origid", identity.origination_id.as_deref()),
+                ("identity.via", Some(identity.via.label())),
+            ];
+            for (name, value) in known {
+                if let Some(value) = value {
+                    self.vars.set(name, Value::from(value));
+                }
+            }
         }
     }
 

@@ -43,6 +43,8 @@ pub struct GatewayFile {
     pub protection: Protection,
     /// Whom actions and webhooks may reach.
     pub egress: Egress,
+    /// Whose signatures of callers' identities are believed (STIR/SHAKEN).
+    pub identity: Signers,
     /// Health and metrics; left out, none are served.
     pub admin: Option<Admin>,
     /// Where the prompt clips are.
@@ -211,6 +213,16 @@ pub enum Private {
     Deny,
     /// It is made.
     Allow,
+}
+
+/// Whose signatures of callers' identities are believed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signers {
+    /// A file of certificates in PEM: the roots that the certificate of whoever signed a call must lead to. Relative to
+    /// the configuration's folder. Trunks that `verify` need it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub trust: Option<String>,
 }
 
 /// Health and metrics.

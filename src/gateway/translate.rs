@@ -1,8 +1,9 @@
 //! Between SIP's language and the call's. Nobody else speaks both.
 
 use crate::call::{Cause, Event, Invitation};
-use crate::model::{Codec, LegId, Party};
-use crate::sip::{By, Failure, Invite, SipEvent};
+use crate::model::{Codec, LegId, Party, Verification};
+use crate::sip::{By, Caller, Failure, Invite, SipEvent};
+use crate::trunk::Trunk;
 
 use super::arms::Came;
 use super::mailbox::Post;
@@ -49,9 +50,20 @@ pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
     }
 }
 
-/// The call's view of an INVITE. The number a trunk asserts counts more than the one the caller shows.
-pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> Invitation {
-    let shown = invite.asserted.as_ref().filter(|asserted| !asserted.user.reveal().is_empty()).unwrap_or(&invite.from);
+/// Who is shown as the caller. The number that a trusted trunk asserts counts more than the one the caller shows.
+pub(super) fn shown(invite: &Invite, is_trusted: bool) -> &Caller {
+    let asserted = invite.asserted.as_ref().filter(|asserted| is_trusted && !asserted.user.reveal().is_empty());
+    asserted.unwrap_or(&invite.from)
+}
+
+/// The call's view of an INVITE.
+pub(super) fn invitation(
+    invite: &Invite,
+    trunk: &Trunk,
+    codec: Option<Codec>,
+    identity: Option<Verification>,
+) -> Invitation {
+    let shown = shown(invite, trunk.is_trusted);
     let caller = if invite.anonymous {
         Party { anonymous: true, ..Party::default() }
     } else {
@@ -64,9 +76,10 @@ pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> 
     Invitation {
         caller,
         called: invite.called_user.clone().into(),
-        trunk: trunk.to_owned(),
+        trunk: trunk.id.clone(),
         headers: headers.map(|(name, value)| (variable(name), value.clone())).collect(),
         codec,
+        identity,
     }
 }
 

@@ -36,6 +36,8 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_agent_underruns_total", Counter, "times an agent's audio ran dry in the middle of an utterance"),
     ("ringback_clips_missing_total", Counter, "prompts that could not be played"),
     ("ringback_http_requests_total", Counter, "requests of actions by result"),
+    ("ringback_identities_total", Counter, "signed callers' identities, by what they came to"),
+    ("ringback_identity_fetches_total", Counter, "certificates of signers fetched, by result"),
     ("ringback_journal_errors_total", Counter, "journal lines that could not be written"),
     (
         "ringback_legs_quiet_total",

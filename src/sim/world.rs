@@ -143,6 +143,7 @@ impl World {
             trunk: "carrier".to_owned(),
             headers: vec![("order".to_owned(), Pii::new("42".to_owned()))],
             codec: (!self.random.chance(2)).then_some(Codec::Pcmu),
+            identity: None,
         };
         self.agenda.insert((Time::ZERO, 0), Event::Invited(invitation));
         // Callers leave at any moment: while it rings, at the very answer, in the middle of anything.

@@ -24,6 +24,30 @@ pub enum Transport {
     Udp,
     /// A byte stream.
     Tcp,
+    /// A byte stream within TLS.
+    Tls,
+    /// Messages of a WebSocket (RFC 7118).
+    Ws,
+    /// The same within TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Whether messages travel on connections, so that none is lost without our hearing of it.
+    pub fn is_stream(self) -> bool {
+        self != Transport::Udp
+    }
+
+    /// The name in a Via header.
+    pub(super) fn via(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
+        }
+    }
 }
 
 impl fmt::Display for Transport {
@@ -31,6 +55,9 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
         })
     }
 }

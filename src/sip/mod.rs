@@ -28,7 +28,7 @@ mod uas;
 #[cfg(feature = "shell")]
 mod wire;
 
-pub use config::{SipConfig, SipError, SipTimers};
+pub use config::{ClientCertificates, SipConfig, SipError, SipTimers, SipTls, TlsError, TlsIdentity, Trust};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
 pub use digest::Login;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::config::{SipConfig, SipError};
+use super::config::{SipConfig, SipError, SipTls, TlsError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Letter, Out, Timer};
 use super::digest::Digest;
@@ -22,7 +22,7 @@ use super::door::{self, Kind, Verdict};
 use super::event::{By, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
 use super::message;
 use super::net::{self, Hop, Net, Way};
-use super::stack::{Gate, Happening, Incoming, Report, Stack};
+use super::stack::{Gate, Happening, Incoming, Report, Stack, Tls};
 use super::uac::Uac;
 use super::uas::{Birth, Uas};
 use crate::model::limits;
@@ -32,6 +32,7 @@ use crate::model::limits;
 pub struct Sip {
     net: Arc<Net>,
     gate: Gate,
+    tls: Tls,
     counts: Arc<Counts>,
     orders: mpsc::Sender<Order>,
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -52,7 +53,7 @@ impl Sip {
     pub async fn bind(config: SipConfig) -> Result<(Sip, mpsc::Receiver<SipEvent>), SipError> {
         let counts = Arc::new(Counts::default());
         let (stack, net) = Stack::bind(&config, counts.clone())?;
-        let gate = stack.gate();
+        let (gate, tls) = (stack.gate(), stack.tls());
         let (events, events_out) = mpsc::channel(config.events.max(1));
         let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
 
@@ -71,10 +72,10 @@ impl Sip {
             events,
         };
         tasks.spawn(wire.run(orders_in));
-        Ok((Sip { net, gate, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+        Ok((Sip { net, gate, tls, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
     }
 
-    /// Where we really listen, in the order of the configuration: UDP first, then TCP.
+    /// Where we really listen, in the order of the configuration: UDP, TCP, TLS, WebSocket, and that within TLS.
     pub fn local_addrs(&self) -> Vec<(SocketAddr, Transport)> {
         self.net.endpoints.iter().map(|endpoint| (endpoint.bound, endpoint.transport)).collect()
     }
@@ -83,6 +84,15 @@ impl Sip {
     /// called for every packet, so it must be quick.
     pub fn filter_sources(&self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) {
         self.gate.set_filter(filter);
+    }
+
+    /// Takes other certificates for connections to come. Those that are open keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when they are of no use; then nothing changes.
+    pub fn reload_tls(&self, tls: SipTls) -> Result<(), TlsError> {
+        self.tls.reload(tls)
     }
 
     /// A name for a call that is about to be placed with [`SipCommand::Dial`].
@@ -246,6 +256,7 @@ impl Wire {
 
         let id = next_id();
         let own = self.net.own(endpoint, &peer);
+        let own = if request.uri.scheme().is_secure() { own.secured() } else { own };
         let name = (message::call_id(headers), tag.clone().into_bytes());
         let invite = Invite { tls_names: tls_names.to_vec(), ..message::invite(&request, peer.addr, peer.transport) };
         let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers };
@@ -372,8 +383,9 @@ impl Wire {
         };
         match way {
             Way::Known(hop) => self.place(id, *dial, vec![hop]).await,
-            Way::Named { port, transport, .. } => {
-                let peer = Hop::new(([0, 0, 0, 0], port).into(), transport);
+            Way::Named(_) => {
+                // Nobody is met before the name is found.
+                let peer = Hop::new(([0, 0, 0, 0], 0).into(), Transport::Udp);
                 self.calls.insert(id, Call::new(Leg::Lookup(dial), peer, 0));
                 self.stack.look_up(id, way);
             }
@@ -387,6 +399,8 @@ impl Wire {
             return self.fail(id, Failure::Transport).await;
         };
         let own = self.net.own(endpoint, &hop);
+        let is_secure = dial.to.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"));
+        let own = if is_secure { own.secured() } else { own };
         let (call_id, tag) = (format!("{}@{}", new_token(), own.host), new_token());
         let Some(invite) = message::dial(&dial, &call_id, &tag, &own) else {
             return self.fail(id, Failure::BadRequest).await;
@@ -462,10 +476,10 @@ impl Wire {
             // Behind a NAT a peer writes an address of its own network; then where we met it is all we know.
             Way::Known(hop) => net::is_hidden(hop.addr.ip(), call.peer.addr.ip()),
             Way::Nowhere => true,
-            Way::Named { .. } => false,
+            Way::Named(_) => false,
         };
         // A caller on TCP has a connection open; a new one to its Contact often meets a closed door.
-        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport != Transport::Udp;
+        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport.is_stream();
         let stays = !letter.is_routed && (is_hidden || has_connection);
         Some((if stays { vec![met, way] } else { vec![way, met] }, call.endpoint))
     }

@@ -408,6 +408,7 @@ fn invites(how: &str) -> Option<Event> {
         trunk: "carrier".to_owned(),
         headers: Vec::new(),
         codec,
+        identity: None,
     }))
 }
 
