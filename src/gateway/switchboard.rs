@@ -21,7 +21,7 @@ use crate::call::{Cause, Event};
 use crate::config::Config;
 use crate::model::{CallId, LegId, Verification};
 use crate::sdp::{self, Offer};
-use crate::sip::{DialogId, Invite, SipCommand, SipEvent};
+use crate::sip::{DialogId, Invite, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
 
 /// Takes SIP events until the stack ends, and owns every call's task.
@@ -156,6 +156,12 @@ impl Switchboard {
         if let Some(cause) = identity::refusal(trunk.identity.verify, identity.as_ref()) {
             return self.refuse_identity(dialog, cause, identity.and_then(|identity| identity.reason())).await;
         }
+        let rules = trunk.session;
+        if let Some(status) = invite.objection(&rules) {
+            // What would do stands in the rules, which the refusal names.
+            self.adopt(dialog, Terms { rules, ..Terms::default() }).await;
+            return self.refuse(dialog, status, None, "short_session").await;
+        }
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
@@ -188,6 +194,8 @@ impl Switchboard {
             Err(()) => None,
         };
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
+        self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp }).await;
         let invitation = translate::invitation(&invite, trunk, codec, identity.clone());
         let plan = config.plan(&route);
         let open = CallOpen {
@@ -209,6 +217,10 @@ impl Switchboard {
         let caller = CallerLeg { dialog, local, answer, came: translate::came(&invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
+    }
+
+    async fn adopt(&self, dialog: DialogId, terms: Terms) {
+        self.house.sip.send(dialog, SipCommand::Adopt(Box::new(terms))).await;
     }
 
     async fn refuse_identity(&self, dialog: DialogId, cause: Cause, why: Option<&'static str>) {
