@@ -39,6 +39,16 @@ pub enum Event {
         /// [`Cause::Normal`] for somebody who hung up.
         cause: Cause,
     },
+    /// A party put us on hold: it hears nothing until it comes back, and what it would have heard waits.
+    Held {
+        #[allow(missing_docs)]
+        leg: LegId,
+    },
+    /// A party on hold is back.
+    Resumed {
+        #[allow(missing_docs)]
+        leg: LegId,
+    },
     /// A key was pressed.
     DigitPressed {
         #[allow(missing_docs)]

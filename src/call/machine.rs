@@ -48,6 +48,8 @@ pub struct Call {
     pub(super) agent_speaks: bool,
     /// A `hang_up` was executed; the first wins.
     pub(super) closing: Closing,
+    /// The caller put us on hold.
+    pub(super) is_held: bool,
     pub(super) answered: Option<Time>,
     pub(super) history: Vec<RunRecord>,
     pub(super) turns: Vec<Turn>,
@@ -106,6 +108,7 @@ impl Call {
             steps: 0,
             agent_speaks: false,
             closing: Closing::No,
+            is_held: false,
             answered: None,
             history: Vec::new(),
             turns: Vec::new(),
@@ -135,6 +138,8 @@ impl Call {
             (Phase::Talking, Event::DigitPressed { leg, digit }) => self.on_digit(leg, *digit.reveal(), &mut out),
             // Keys pressed while it rings cannot be meant for us.
             (Phase::Ringing, Event::DigitPressed { .. }) => {}
+            (_, Event::Held { leg }) => self.on_held(leg),
+            (_, Event::Resumed { leg }) => self.on_resumed(leg),
             (_, Event::Played { leg, play }) => self.on_played(leg, play, &mut out),
             (_, Event::AgentSpoke { leg }) => self.on_agent_spoke(leg),
             (_, Event::AgentQuiet { leg }) => self.on_agent_quiet(leg, &mut out),

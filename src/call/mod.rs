@@ -7,6 +7,7 @@
 mod cause;
 mod command;
 mod event;
+mod hold;
 mod leg;
 mod machine;
 mod moving;

@@ -141,7 +141,7 @@ impl Call {
         match (what.clips.is_empty(), &what.text, speaker) {
             (true, Some(text), Some(leg)) => {
                 self.playback = Some(Playback::Words { run });
-                self.timers.set(Timer::Speech, self.now + SPEECH_MAX);
+                self.await_speech();
                 out.push(Command::TellAgent { leg, what: Told::Say(text.clone()) });
             }
             (true, _, _) => self.heard_at_once(run, &what, out),
@@ -245,7 +245,7 @@ impl Call {
     pub(super) fn close_line(&mut self, out: &mut Commands) {
         if self.agent_speaks && self.joined.is_none() {
             self.closing = Closing::LastWords;
-            self.timers.set(Timer::Speech, self.now + SPEECH_MAX);
+            self.await_speech();
         } else {
             self.part(out);
         }
@@ -299,7 +299,7 @@ impl Call {
 }
 
 /// An agent that was asked to say a sentence has this long; then the call goes on without it.
-const SPEECH_MAX: Duration = Duration::from_secs(15);
+pub(super) const SPEECH_MAX: Duration = Duration::from_secs(15);
 /// A far end plays what it has received some 40 to 200 ms later; baresip lost 140 ms of a goodbye without this.
 const PARTING: Duration = Duration::from_millis(250);
 /// Keys pressed ahead; nobody types more before a menu has spoken. Further keys are dropped.

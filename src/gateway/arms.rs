@@ -55,7 +55,7 @@ pub(super) struct Arms {
 
 /// How a leg is reached.
 pub(super) enum LegWire {
-    Sip { dialog: DialogId, local: Local, answer: Option<Answer> },
+    Sip { dialog: DialogId, local: Local, answer: Option<Answer>, is_held: bool },
     Agent { commands: mpsc::Sender<AgentCommand> },
     BuiltIn,
 }
@@ -93,7 +93,7 @@ impl Arms {
         media: CallMedia,
         caller: CallerLeg,
     ) -> Arms {
-        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer };
+        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer, is_held: false };
         Arms {
             id: open.id,
             house,
@@ -202,6 +202,7 @@ impl Arms {
             dtmf_out: agreed.dtmf,
             dtmf_in: agreed.dtmf_in,
             remote: agreed.remote,
+            is_held: !agreed.direction.sends(),
         };
         if let Err(error) = self.media.set_remote(leg, peer) {
             warn!(call = %self.id, %leg, %error, "the other side's media address cannot be used");
@@ -217,21 +218,47 @@ impl Arms {
         Ok(())
     }
 
-    /// A leg moved its media, or gave its description with the ACK.
-    pub(super) fn redescribe(&mut self, leg: LegId, sdp: &[u8], answer: Option<&str>) {
+    /// A leg moved its media, held or resumed the call, or gave its description late. Returns what the heart must know.
+    pub(super) fn redescribe(
+        &mut self,
+        leg: LegId,
+        sdp: &[u8],
+        answer: Option<&str>,
+        offer: Option<&str>,
+    ) -> Option<Event> {
         self.owes_description = false;
-        let agreed = match (answer, self.legs.get(&leg)) {
-            (None, Some(LegWire::Sip { local, .. })) => sdp::accept(local, sdp),
-            (Some(answer), Some(LegWire::Sip { .. })) => {
+        let Some(LegWire::Sip { local, is_held, .. }) = self.legs.get_mut(&leg) else { return None };
+        let agreed = match (answer, offer) {
+            (Some(answer), _) => {
                 sdp::Offer::parse(sdp).and_then(|offer| sdp::reanswer(answer, &offer)).map(|(agreed, _)| agreed)
             }
-            (_, Some(LegWire::Agent { .. } | LegWire::BuiltIn) | None) => return,
+            (None, Some(offer)) => sdp::settle(offer, sdp),
+            (None, None) => sdp::accept(local, sdp),
         };
         match agreed {
-            Ok(agreed) => self.open_media(leg, &agreed),
-            Err(_) if answer.is_none() => self.post(Event::HungUp { leg, cause: Cause::NoMedia }),
+            Ok(agreed) => {
+                let was_held = std::mem::replace(is_held, !agreed.direction.sends());
+                self.open_media(leg, &agreed);
+                match (was_held, agreed.direction.sends()) {
+                    (false, false) => Some(Event::Held { leg }),
+                    (true, true) => Some(Event::Resumed { leg }),
+                    (false, true) | (true, false) => None,
+                }
+            }
+            Err(_) if answer.is_none() && offer.is_none() => Some(Event::HungUp { leg, cause: Cause::NoMedia }),
             // The old description stays in force (RFC 3264 §8).
-            Err(_) => {}
+            Err(_) => None,
+        }
+    }
+
+    #[allow(dead_code, reason = "forwarded calls are the first to have something to hear before the answer")]
+    /// Lets the caller hear what comes before the answer, by a provisional answer with our description (183).
+    pub(super) async fn progress(&mut self) {
+        let Some(LegWire::Sip { answer: Some(answer), .. }) = self.legs.get(&LegId::CALLER) else { return };
+        let (sdp, agreed) = (answer.sdp.clone(), answer.agreed.clone());
+        self.tell_dialog(LegId::CALLER, SipCommand::Progress { status: 183, sdp: Some(sdp) }).await;
+        if let Some(agreed) = agreed {
+            self.open_media(LegId::CALLER, &agreed);
         }
     }
 
@@ -297,7 +324,7 @@ impl Arms {
         let dialog = self.house.sip.new_dialog();
         let dial = Dial { sdp: sdp::offer(&local), ..dial };
         self.house.registry.add_dialog(dialog, self.id, leg);
-        self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None });
+        self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None, is_held: false });
         self.house.sip.send(dialog, SipCommand::Dial(Box::new(dial))).await;
     }
 

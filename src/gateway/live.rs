@@ -133,7 +133,11 @@ impl LiveCall {
                 };
                 self.step(event).await;
             }
-            Post::Described { leg, sdp, answer } => self.arms.redescribe(leg, &sdp, answer.as_deref()),
+            Post::Described { leg, sdp, answer, offer } => {
+                if let Some(event) = self.arms.redescribe(leg, &sdp, answer.as_deref(), offer.as_deref()) {
+                    self.step(event).await;
+                }
+            }
             // An ACK without the description that it owes (RFC 3261 §13.2.1) leaves nothing to talk over.
             Post::Acknowledged { leg } if self.arms.owes_description => {
                 self.step(Event::HungUp { leg, cause: Cause::NoMedia }).await;

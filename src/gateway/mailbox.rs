@@ -17,10 +17,10 @@ pub(super) enum Post {
     Event(Event),
     /// A leg we dialled answered with this description; the heart hears of it once its media is set.
     Answered { leg: LegId, sdp: Vec<u8> },
+    /// A leg changed its description and got this answer, or answered this offer of ours, or the first one late.
+    Described { leg: LegId, sdp: Vec<u8>, answer: Option<String>, offer: Option<String> },
     /// An INVITE of ours came to nothing; the heart hears of it once no other gateway is left.
     NotPlaced { leg: LegId, failure: Failure },
-    /// A leg changed its description, or gave it late.
-    Described { leg: LegId, sdp: Vec<u8>, answer: Option<String> },
     /// A leg acknowledged our answer without a description of its own.
     Acknowledged { leg: LegId },
     /// The recording's file is complete.

@@ -18,7 +18,7 @@ use super::translate;
 use crate::call::{Cause, Event};
 use crate::model::{CallId, LegId};
 use crate::sdp::{self, Offer};
-use crate::sip::{DialogId, Invite, SipCommand, SipEvent};
+use crate::sip::{DialogId, Invite, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
 
 /// Takes SIP events until the stack ends, and owns every call's task.
@@ -89,6 +89,12 @@ impl Switchboard {
         if let Err(refusal) = self.admission.admit(now(), up, self.house.workers.lateness(), limits) {
             return self.refuse(dialog, Cause::Overload.status(), Some(refusal.retry_after_s()), refusal.label()).await;
         }
+        if let Some(status) = invite.objection(&trunk.session) {
+            // What would do stands in the rules, which the refusal names.
+            self.adopt(dialog, Terms { rules: trunk.session, ..Terms::default() }).await;
+            return self.refuse(dialog, status, None, "short_session").await;
+        }
+        let rules = trunk.session;
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
@@ -122,6 +128,8 @@ impl Switchboard {
             Err(()) => None,
         };
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
+        self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp }).await;
         let invitation = translate::invitation(invite, &trunk, codec);
         let plan = config.plan(&route);
         let open = CallOpen {
@@ -142,6 +150,10 @@ impl Switchboard {
         let caller = CallerLeg { dialog, local, answer, came: translate::came(invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
+    }
+
+    async fn adopt(&self, dialog: DialogId, terms: Terms) {
+        self.house.sip.send(dialog, SipCommand::Adopt(Box::new(terms))).await;
     }
 
     async fn refuse(&self, dialog: DialogId, status: u16, retry_after_s: Option<u32>, why: &'static str) {

@@ -2,7 +2,7 @@
 
 use crate::call::{Cause, Event, Invitation};
 use crate::model::{Codec, LegId, Party};
-use crate::sip::{By, Failure, Invite, SipEvent};
+use crate::sip::{By, Failure, Invite, Loss, SipEvent};
 
 use super::arms::Came;
 use super::mailbox::Post;
@@ -16,11 +16,18 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
         SipEvent::Ended { by: By::Them, .. } => Event::HungUp { leg, cause: Cause::Normal },
         SipEvent::Failed { failure, .. } => return Some(Post::NotPlaced { leg, failure }),
         SipEvent::Answered { sdp, .. } => return Some(Post::Answered { leg, sdp }),
-        SipEvent::Confirmed { sdp: Some(sdp), .. } => return Some(Post::Described { leg, sdp, answer: None }),
+        SipEvent::Confirmed { sdp: Some(sdp), .. } => {
+            return Some(Post::Described { leg, sdp, answer: None, offer: None });
+        }
         SipEvent::Confirmed { sdp: None, .. } => return Some(Post::Acknowledged { leg }),
-        SipEvent::Reinvited { sdp: Some(sdp), answer, .. } => return Some(Post::Described { leg, sdp, answer }),
+        SipEvent::Reinvited { sdp: Some(sdp), answer, offer, .. } => {
+            return Some(Post::Described { leg, sdp, answer, offer });
+        }
+        SipEvent::Lost { loss: Loss::Expired | Loss::Unanswered, .. } => Event::HungUp { leg, cause: Cause::Timeout },
+        SipEvent::Lost { loss: Loss::Unknown, .. } => Event::HungUp { leg, cause: Cause::ServerFailure },
         // Our own BYE, a refresh; keys in INFO come with the other ways of pressing keys.
         SipEvent::Reinvited { sdp: None, .. }
+        | SipEvent::ReofferFailed { .. }
         | SipEvent::Ended { by: By::Us, .. }
         | SipEvent::Info { .. }
         | SipEvent::Invited { .. } => return None,

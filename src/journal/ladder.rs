@@ -133,6 +133,8 @@ fn event_label(name: &str, body: &Value) -> String {
         "leg_answered" => "answered".to_owned(),
         "leg_failed" => format!("failed: {}", word(&body["cause"])),
         "hung_up" => format!("hung up: {}", word(&body["cause"])),
+        "held" => "holds".to_owned(),
+        "resumed" => "is back".to_owned(),
         "digit_pressed" => "key pressed".to_owned(),
         "played" => format!("play {} heard", body["play"]),
         "agent_spoke" => "speaks".to_owned(),

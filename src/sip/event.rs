@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::digest::Login;
-use crate::model::Pii;
+use crate::model::{Codec, Pii};
+use crate::trunk::SessionRules;
 
 /// SIP's idea of one leg, inbound or outbound. Given by us and unique in the process; the network never sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,8 +38,8 @@ impl fmt::Display for Transport {
 
 /// What happened on the wire.
 ///
-/// A dialog speaks until its last event. For an inbound one that is `Canceled`, `AckMissing` or `Ended`, or nothing at
-/// all after [`SipCommand::Reject`]; for an outbound one it is `Failed` or `Ended`.
+/// A dialog speaks until its last event. For an inbound one that is `Canceled`, `AckMissing`, `Lost` or `Ended`, or
+/// nothing at all after [`SipCommand::Reject`]; for an outbound one it is `Failed`, `Lost` or `Ended`.
 #[derive(Clone, Debug)]
 pub enum SipEvent {
     /// Somebody calls. 100 Trying has gone out; ring, answer or reject.
@@ -108,16 +109,43 @@ pub enum SipEvent {
         /// Its body.
         body: Pii<Vec<u8>>,
     },
-    /// The other side changed or refreshed its description, and got an answer that keeps our codec and port.
+    /// The other side changed or refreshed its description and has got its answer; or it answered an offer of ours.
     Reinvited {
         /// Which.
         dialog: DialogId,
         /// Their new description. `None` for a mere refresh without one; when their ACK then brings one, it is told in a
         /// second event.
         sdp: Option<Vec<u8>>,
-        /// The answer they got. `None` for a refresh without a description.
+        /// The answer they got; `None` for a refresh without a description, and when theirs is the answer.
         answer: Option<String>,
+        /// Our offer, when their description is the answer to it.
+        offer: Option<String>,
     },
+    /// A [`SipCommand::Reoffer`] was refused, or could not be brought. What was agreed before stands.
+    ReofferFailed {
+        /// Which.
+        dialog: DialogId,
+        /// The refusal; 408 when there was none.
+        status: u16,
+    },
+    /// The other side has gone without a word. BYE has been sent; the dialog is over.
+    Lost {
+        /// Which.
+        dialog: DialogId,
+        /// How we know.
+        loss: Loss,
+    },
+}
+
+/// How we know that the other side is not there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The session timer ran out (RFC 4028 §10).
+    Expired,
+    /// A request within the dialog got no answer.
+    Unanswered,
+    /// They know nothing of the dialog (481).
+    Unknown,
 }
 
 impl SipEvent {
@@ -133,7 +161,9 @@ impl SipEvent {
             | SipEvent::Failed { dialog, .. }
             | SipEvent::Ended { dialog, .. }
             | SipEvent::Info { dialog, .. }
-            | SipEvent::Reinvited { dialog, .. } => *dialog,
+            | SipEvent::Reinvited { dialog, .. }
+            | SipEvent::ReofferFailed { dialog, .. }
+            | SipEvent::Lost { dialog, .. } => *dialog,
         }
     }
 }
@@ -176,6 +206,16 @@ pub struct Invite {
     pub headers: Vec<(String, Pii<String>)>,
     /// Their description. `None` when they want ours first.
     pub sdp: Option<Vec<u8>>,
+    /// The session interval that they ask for, when they know session timers (RFC 4028).
+    pub expires: Option<Duration>,
+}
+
+impl Invite {
+    /// The status with which these rules refuse the call (422), if they do. [`SipCommand::Adopt`] the rules first, so
+    /// that the refusal can name what would do.
+    pub fn objection(&self, rules: &SessionRules) -> Option<u16> {
+        self.expires.is_some_and(|expires| expires < rules.expires_min).then_some(422)
+    }
 }
 
 /// Somebody's name and address in a header.
@@ -192,8 +232,24 @@ pub struct Caller {
 /// What to do with a dialog. A command that no longer fits is dropped: what made it late is on its way as an event.
 #[derive(Clone, Debug)]
 pub enum SipCommand {
+    /// What is agreed with the trunk of an inbound call; before anything else is said on it.
+    Adopt(Box<Terms>),
     /// Tells an inbound caller that it rings (180).
     Ring,
+    /// Tells an inbound caller how it goes on (183 and its like). With a description it is early media: what is sent
+    /// from then on can be heard before the answer, which then has to bear the same description.
+    Progress {
+        /// 101 to 199; anything else becomes 183.
+        status: u16,
+        /// Our description.
+        sdp: Option<String>,
+    },
+    /// Offers another description in the middle of a dialog. It is told as [`SipEvent::Reinvited`] with `offer`, or as
+    /// [`SipEvent::ReofferFailed`]. Session and version of the text are made to follow what was said before.
+    Reoffer {
+        /// Our description.
+        sdp: String,
+    },
     /// Answers an inbound call (200).
     Answer {
         /// Our description: the answer to theirs, or an offer when they had none.
@@ -219,6 +275,18 @@ pub enum SipCommand {
     },
 }
 
+/// What is agreed on an inbound call.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Session timer and reliable provisional answers.
+    pub rules: SessionRules,
+    /// What we can speak, so that a later offer may choose another codec than the first answer.
+    pub codecs: Vec<Codec>,
+    /// Our description, for a provisional answer that has to bear one (RFC 3262 §5); the first answer, unless
+    /// [`SipCommand::Answer`] comes earlier.
+    pub sdp: Option<String>,
+}
+
 /// A call to place.
 #[derive(Clone, Debug, Default)]
 pub struct Dial {
@@ -242,6 +310,8 @@ pub struct Dial {
     pub max_forwards: Option<u8>,
     /// Where to send it instead of where the URI leads: an outbound proxy.
     pub target: Option<(SocketAddr, Transport)>,
+    /// What is agreed with the trunk on dialogs.
+    pub rules: SessionRules,
     /// Routes that the INVITE begins with, as a registrar gave them (RFC 3608 §6.1); the first is where it goes.
     pub route: Vec<String>,
     /// Who we are when challenged, now or later in the dialog.
@@ -263,6 +333,8 @@ pub enum Failure {
         retry_after_s: Option<u32>,
         /// Q.850 cause, when one was given.
         cause: Option<u8>,
+        /// Where to try instead, when they redirect us (3xx): the first Contact.
+        contact: Option<Pii<String>>,
     },
     /// They asked for a proof that we cannot give.
     Unauthorized {

@@ -7,6 +7,7 @@
 // Without the wire nobody drives the dialogs.
 #![cfg_attr(not(feature = "shell"), allow(dead_code))]
 
+mod bodies;
 mod config;
 #[cfg(feature = "shell")]
 mod counters;
@@ -18,6 +19,9 @@ mod fuzz;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
+mod offers;
+mod refresh;
+mod reliable;
 mod session;
 #[cfg(feature = "shell")]
 mod stack;
@@ -32,7 +36,7 @@ pub use config::{SipConfig, SipError, SipTimers};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
 pub use digest::Login;
-pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, SipCommand, SipEvent, Terms, Transport};
 #[doc(hidden)]
 pub use fuzz::{fuzz_door, fuzz_header};
 #[cfg(feature = "shell")]

@@ -50,6 +50,7 @@ ladders! {
     call_is_too_long
     cancel_crosses_the_answer
     caller_gives_up_while_it_rings
+    caller_holds_the_line
     caller_interrupts_the_greeting
     forward_to_another_trunk
     greeting_by_name
@@ -379,6 +380,8 @@ fn caller_does(what: &str) -> Option<Event> {
             let digit = Digit::from_char(key.chars().next()?).map(Pii::new)?;
             Some(Event::DigitPressed { leg, digit })
         }
+        ("holds", "the line") => Some(Event::Held { leg }),
+        ("is", "back") => Some(Event::Resumed { leg }),
         ("hangs", "up") => Some(Event::HungUp { leg, cause: Cause::Normal }),
         ("vanishes:", why) => cause(why).map(|cause| Event::HungUp { leg, cause }),
         ("says", words) => Some(said(Speaker::Caller, words, false)),

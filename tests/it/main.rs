@@ -25,6 +25,7 @@ mod outside;
 mod realtime_server;
 mod rig;
 mod services_http;
+mod sip_dialogs;
 mod sip_digest;
 mod sip_door;
 mod sip_forward;

@@ -332,6 +332,8 @@ impl Desk {
                 }
                 None
             }
+            SipEvent::Lost { .. } => Some(Ending::Failed(Failure::Timeout)),
+            SipEvent::ReofferFailed { .. } => None,
             SipEvent::Reinvited { sdp, .. } => {
                 let offer = sdp.and_then(|sdp| Offer::parse(&sdp).ok());
                 if let Some((agreed, _)) = offer.and_then(|offer| sdp::answer(&offer, &talk.local).ok()) {
