@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::caller::Caller;
-use crate::interop_sipp::Sipp;
-use crate::rig::{GREETING, Gateway, Rig, free_port, shared};
+use crate::interop_sipp::{Sipp, assert_no_failure};
+use crate::rig::{GREETING, Gateway, Rig, alone, free_port, shared};
 
 /// Callers that do what the scenario says; each call ends well on both sides.
 fn callers_succeed(scenario: &str, called: &str, more: &[&str], calls: usize) {
@@ -88,6 +88,22 @@ fn interop_a_colleague_may_hold_resume_and_hang_up() {
 
     let event = rig.mock.event().json();
     assert_eq!((&event["data"]["status"], &event["data"]["endedBy"]), (&"TRANSFERRED".into(), &"callee".into()));
+    gateway.assert_well();
+}
+
+#[test]
+fn interop_a_thousand_calls_with_prack_update_hold_and_resume() {
+    let _machine = alone();
+    let rig = Rig::new(&[]);
+    let mut gateway = Gateway::start(&rig);
+
+    let load = ["-m", "1000", "-r", "40", "-l", "300", "-d", "1000"];
+    let statistics = Sipp::caller("uac_dialog.xml", gateway.udp, "102", &load).succeeds(secs(120));
+
+    assert_no_failure(&statistics, "1000");
+    for _ in 0..1000 {
+        assert_eq!(rig.mock.event().json()["data"]["endedBy"], "caller");
+    }
     gateway.assert_well();
 }
 

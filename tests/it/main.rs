@@ -2,6 +2,7 @@
 
 mod agent_realtime;
 mod architecture;
+mod bad_input;
 mod caller;
 mod cli_commands;
 mod cli_phone;
