@@ -16,6 +16,7 @@ mod run;
 mod screen;
 mod signals;
 mod stopwatch;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ enum Command {
     Check(check::Arguments),
     Call(call::Arguments),
     Replay(replay::Arguments),
+    Trace(trace::Arguments),
 }
 
 impl Command {
@@ -54,6 +56,7 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments),
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
+            Command::Trace(arguments) => block_on("warn", trace::run(arguments)),
         }
     }
 }

@@ -22,6 +22,8 @@ mod session;
 mod stack;
 #[cfg(all(test, feature = "shell"))]
 mod tests;
+#[cfg(feature = "shell")]
+mod trace;
 mod uac;
 mod uas;
 #[cfg(feature = "shell")]
@@ -32,5 +34,7 @@ pub use config::{ClientCertificates, SipConfig, SipError, SipTimers, SipTls, Tls
 pub use counters::SipCounters;
 pub use digest::Login;
 pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+#[cfg(feature = "shell")]
+pub use trace::{Trace, Traced};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

@@ -23,6 +23,7 @@ use super::event::{By, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Tr
 use super::message;
 use super::net::{self, Hop, Net, Way};
 use super::stack::{Gate, Happening, Incoming, Report, Stack, Tls};
+use super::trace::{Trace, Tracer};
 use super::uac::Uac;
 use super::uas::{Birth, Uas};
 use crate::model::limits;
@@ -34,6 +35,7 @@ pub struct Sip {
     gate: Gate,
     tls: Tls,
     counts: Arc<Counts>,
+    tracer: Tracer,
     orders: mpsc::Sender<Order>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
@@ -57,8 +59,10 @@ impl Sip {
         let (events, events_out) = mpsc::channel(config.events.max(1));
         let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
 
+        let tracer = Tracer::default();
         let mut tasks = JoinSet::new();
         let wire = Wire {
+            tracer: tracer.clone(),
             net: net.clone(),
             counts: counts.clone(),
             config,
@@ -72,7 +76,7 @@ impl Sip {
             events,
         };
         tasks.spawn(wire.run(orders_in));
-        Ok((Sip { net, gate, tls, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+        Ok((Sip { net, gate, tls, counts, tracer, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
     }
 
     /// Where we really listen, in the order of the configuration: UDP, TCP, TLS, WebSocket, and that within TLS.
@@ -93,6 +97,16 @@ impl Sip {
     /// [`TlsError`] when they are of no use; then nothing changes.
     pub fn reload_tls(&self, tls: SipTls) -> Result<(), TlsError> {
         self.tls.reload(tls)
+    }
+
+    /// Whether the messages of dialogs are kept for [`Sip::take_trace`]. They are not until this is called.
+    pub fn keep_traces(&self, keeps: bool) {
+        self.tracer.switch(keeps);
+    }
+
+    /// The messages of a dialog so far, which are then forgotten.
+    pub fn take_trace(&self, dialog: DialogId) -> Trace {
+        self.tracer.take(dialog, Instant::now())
     }
 
     /// A name for a call that is about to be placed with [`SipCommand::Dial`].
@@ -132,6 +146,7 @@ type Origin = (Vec<u8>, Vec<u8>, u32);
 struct Wire {
     net: Arc<Net>,
     counts: Arc<Counts>,
+    tracer: Tracer,
     config: SipConfig,
     calls: HashMap<DialogId, Call>,
     names: HashMap<Name, DialogId>,
@@ -259,6 +274,7 @@ impl Wire {
         let own = if request.uri.scheme().is_secure() { own.secured() } else { own };
         let name = (message::call_id(headers), tag.clone().into_bytes());
         let invite = Invite { tls_names: tls_names.to_vec(), ..message::invite(&request, peer.addr, peer.transport) };
+        self.tracer.request(id, Instant::now(), true, &peer, &request);
         let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers };
         let mut out = Vec::new();
         let uas = Uas::invited(birth, request, &mut out);
@@ -273,6 +289,8 @@ impl Wire {
             self.calls.insert(id, call);
             self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
             out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
+        } else {
+            self.tracer.over(id);
         }
         self.carry_out(id, out).await;
     }
@@ -281,7 +299,8 @@ impl Wire {
         let id = TransactionKey::for_cancelled_invite(cancel).and_then(|invite| self.invites.get(&invite).copied());
         let mut out = Vec::new();
         match id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) {
-            Some((id, Call { leg: Leg::In(uas), .. })) => {
+            Some((id, Call { leg: Leg::In(uas), peer, .. })) => {
+                self.tracer.request(id, Instant::now(), true, peer, cancel);
                 uas.on_cancel(key, cancel, &mut out);
                 self.carry_out(id, out).await;
             }
@@ -311,6 +330,7 @@ impl Wire {
             self.counts.refuse(481);
             return self.respond(&key, message::respond(request, 481, None));
         };
+        self.tracer.request(id, Instant::now(), true, &call.peer, request);
         if request.method == Method::Invite {
             // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
             call.keys.truncate(1);
@@ -340,6 +360,7 @@ impl Wire {
                 };
             }
             (Leg::Out(uac), Report::Response(_, response, hop)) => {
+                self.tracer.response(id, Instant::now(), true, &hop, &response);
                 // From now on the other side is the one that spoke, not the one that was tried first.
                 call.peer = hop;
                 uac.on_response(&response, &mut out);
@@ -430,7 +451,13 @@ impl Wire {
     async fn carry_out(&mut self, id: DialogId, outs: Vec<Out>) {
         for out in outs {
             match out {
-                Out::Respond(key, response) => self.respond(&key, response),
+                Out::Respond(key, mut response) => {
+                    message::finish(&mut response, &self.net.agent);
+                    if let Some(call) = self.calls.get(&id) {
+                        self.tracer.response(id, Instant::now(), false, &call.peer, &response);
+                    }
+                    self.stack.respond(&key, response);
+                }
                 Out::Invite(request) => self.invite(id, request),
                 Out::Cancel(cause) => self.stack.cancel(id, cause),
                 Out::Ack(letter) => self.acknowledge(id, letter),
@@ -453,18 +480,27 @@ impl Wire {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let hops = std::mem::take(&mut call.hops);
         let hops = if hops.is_empty() { vec![call.peer.clone()] } else { hops };
+        self.tracer.request(id, Instant::now(), false, hops.first().unwrap_or(&call.peer), &request);
         self.stack.invite(id, request, hops, call.endpoint, call.silence);
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
     fn acknowledge(&mut self, id: DialogId, letter: Letter) {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        self.trace_ours(id, &letter);
         self.stack.acknowledge(letter.request, ways, endpoint);
     }
 
     fn say(&mut self, id: DialogId, letter: Letter, report: Option<DialogId>) {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        self.trace_ours(id, &letter);
         self.stack.say(letter.request, ways, endpoint, report);
+    }
+
+    fn trace_ours(&self, id: DialogId, letter: &Letter) {
+        if let Some(call) = self.calls.get(&id) {
+            self.tracer.request(id, Instant::now(), false, &call.peer, &letter.request);
+        }
     }
 
     /// The ways to try for a request within a dialog, best first.
@@ -506,6 +542,7 @@ impl Wire {
     }
 
     fn forget(&mut self, id: DialogId) {
+        self.tracer.over(id);
         let Some(call) = self.calls.remove(&id) else { return };
         for (timer, at) in call.timers {
             self.alarms.remove(&(at, id, timer));

@@ -31,6 +31,7 @@ mod sip_out;
 mod sip_probe;
 mod sip_tls;
 mod sip_torture;
+mod sip_trace;
 mod sip_transport;
 mod sip_websocket;
 mod source;

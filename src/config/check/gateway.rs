@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{At, Check, Mistake, code, is_id};
-use crate::config::{Egress, Endpoint, Gateway, Limits, Media, Origin, Private, Signers, SipListeners, Store, raw};
+use crate::config::{
+    Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Origin, Private, Signers, SipListeners, Store, raw,
+};
 
 /// Ports of one call: RTP and RTCP of the caller and of whoever is on the other side.
 const PORTS_PER_CALL: u32 = 4;
@@ -43,6 +45,11 @@ impl Check<'_> {
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
             protection: self.protection(&at.key("protection"), &file.protection),
             egress: Egress { private, allow },
+            trace: match file.trace.keep {
+                raw::KeepTrace::Off => KeepTrace::Off,
+                raw::KeepTrace::Failed => KeepTrace::Failed,
+                raw::KeepTrace::All => KeepTrace::All,
+            },
             identity: Signers { trust: file.identity.trust.as_ref().map(PathBuf::from) },
             admin,
             prompts: PathBuf::from(&file.prompts.dir),
