@@ -17,6 +17,7 @@ mod run;
 mod screen;
 mod signals;
 mod stopwatch;
+mod trace;
 mod trunks;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ enum Command {
     Replay(replay::Arguments),
     Trunks(trunks::Arguments),
     RouteTest(route_test::Arguments),
+    Trace(trace::Arguments),
 }
 
 impl Command {
@@ -60,6 +62,7 @@ impl Command {
             Command::Replay(arguments) => replay::run(&arguments),
             Command::Trunks(arguments) => block_on("warn", trunks::run(arguments)),
             Command::RouteTest(arguments) => route_test::run(&arguments),
+            Command::Trace(arguments) => block_on("warn", trace::run(arguments)),
         }
     }
 }

@@ -41,6 +41,6 @@ pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Certificates, Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, Signers, SipListeners,
-    Store,
+    Certificates, Config, Destination, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Private, Route, Signers,
+    SipListeners, Store,
 };

@@ -43,6 +43,8 @@ pub struct GatewayFile {
     pub protection: Protection,
     /// Whom actions and webhooks may reach.
     pub egress: Egress,
+    /// Whether the SIP messages of calls are kept, for `ringback trace`.
+    pub trace: Trace,
     /// Whose signatures of callers' identities are believed (STIR/SHAKEN).
     pub identity: Signers,
     /// Health and metrics; left out, none are served.
@@ -304,6 +306,27 @@ pub enum Private {
     Deny,
     /// It is made.
     Allow,
+}
+
+/// Whether the SIP messages of calls are kept.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// Of which calls. The messages hold numbers and names, but no passwords and keys; the store keeps the last 10,000.
+    pub keep: KeepTrace,
+}
+
+/// Of which calls the SIP messages are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepTrace {
+    /// Of none.
+    Off,
+    /// Of those that failed or were not answered: they are asked about, and the others need not be kept for it.
+    #[default]
+    Failed,
+    /// Of all.
+    All,
 }
 
 /// Whose signatures of callers' identities are believed.

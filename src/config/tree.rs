@@ -83,6 +83,8 @@ pub struct Gateway {
     pub protection: Protection,
     /// Whom actions and webhooks may reach.
     pub egress: Egress,
+    /// Of which calls the SIP messages are kept.
+    pub trace: KeepTrace,
     /// Whose signatures of callers' identities are believed.
     pub identity: Signers,
     /// Where health and metrics are served; `None` serves none.
@@ -162,6 +164,18 @@ pub struct Limits {
     pub max_calls: u32,
     /// New calls in a second.
     pub max_calls_per_second: u32,
+}
+
+/// Of which calls the SIP messages are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepTrace {
+    /// Of none.
+    Off,
+    /// Of those that failed or were not answered.
+    #[default]
+    Failed,
+    /// Of all.
+    All,
 }
 
 /// Whose signatures of callers' identities are believed.

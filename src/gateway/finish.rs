@@ -10,9 +10,9 @@ use super::clock::{pause, unix_ms};
 use super::house::House;
 use super::live::LiveCall;
 use super::mailbox::Post;
-use crate::call::{Cause, Event, Outcome, Turn};
-use crate::config::Destination;
-use crate::store::{CallOpen, CallRecord, NewEvent, NewJob, StoreError};
+use crate::call::{Cause, Event, Outcome, Status, Turn};
+use crate::config::{Destination, KeepTrace};
+use crate::store::{CallOpen, CallRecord, CallTrace, NewEvent, NewJob, StoreError, TracedMessage};
 
 /// Writes a call down and lets it go.
 pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
@@ -36,7 +36,44 @@ pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
         error!(call = %live.arms.id, %error, "a call's record cannot be written");
         counter!("ringback_store_errors_total").increment(1);
     }
+    keep_trace(&live.arms.house, &live.arms.open, &record).await;
     live.arms.house.registry.remove(live.arms.id);
+}
+
+/// Keeps the call's SIP messages, when it is one of those that are kept.
+async fn keep_trace(house: &House, open: &CallOpen, record: &CallRecord) {
+    let dialogs = house.registry.take_dialogs(open.id);
+    let is_wanted = match house.config().gateway.trace {
+        KeepTrace::Off => false,
+        KeepTrace::Failed => matches!(record.status, Status::Failed | Status::NoAnswer),
+        KeepTrace::All => true,
+    };
+    let now = unix_ms();
+    let mut trace = CallTrace::default();
+    for (dialog, leg) in dialogs {
+        let taken = house.sip.take_trace(dialog);
+        trace.left_out += taken.left_out;
+        trace.messages.extend(taken.messages.into_iter().map(|message| {
+            TracedMessage {
+                at: u64::try_from(now - open.began_unix_ms)
+                    .unwrap_or(0)
+                    .saturating_sub(u64::try_from(message.age.as_millis()).unwrap_or(u64::MAX)),
+                leg: leg.0.into(),
+                received: message.is_theirs,
+                peer: message.peer.to_string(),
+                transport: message.transport.to_string(),
+                text: message.text.into_inner(),
+            }
+        }));
+    }
+    trace.messages.sort_by_key(|message| message.at);
+    if !is_wanted || trace.messages.is_empty() {
+        return;
+    }
+    if let Err(error) = house.store.keep_trace(open.id, &trace, now).await {
+        warn!(call = %open.id, %error, "the SIP messages of a call cannot be kept");
+        counter!("ringback_store_errors_total").increment(1);
+    }
 }
 
 /// Ends the calls of a process that died: each gets its record, its event and its jobs, once.

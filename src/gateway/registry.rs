@@ -39,6 +39,8 @@ impl Door {
 pub(super) struct Registry {
     calls: RwLock<HashMap<CallId, Arc<Door>>>,
     dialogs: RwLock<HashMap<DialogId, (CallId, LegId)>>,
+    /// Every dialog that a call has had.
+    traced: Mutex<HashMap<CallId, Vec<(DialogId, LegId)>>>,
 }
 
 impl Registry {
@@ -48,6 +50,12 @@ impl Registry {
 
     pub(super) fn add_dialog(&self, dialog: DialogId, call: CallId, leg: LegId) {
         self.dialogs.write().unwrap_or_else(PoisonError::into_inner).insert(dialog, (call, leg));
+        self.traced.lock().unwrap_or_else(PoisonError::into_inner).entry(call).or_default().push((dialog, leg));
+    }
+
+    /// Every dialog that a call has had, which is then forgotten.
+    pub(super) fn take_dialogs(&self, call: CallId) -> Vec<(DialogId, LegId)> {
+        self.traced.lock().unwrap_or_else(PoisonError::into_inner).remove(&call).unwrap_or_default()
     }
 
     pub(super) fn remove_dialog(&self, dialog: DialogId) {

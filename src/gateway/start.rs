@@ -104,6 +104,7 @@ impl Gateway {
         .await
         .map_err(|error| StartError::new("SIP", "", error))?;
         let http = Http::new(egress(&gateway.egress));
+        sip.keep_traces(config.gateway.trace != config::KeepTrace::Off);
         let certificates = Arc::new(Certificates::new(http.clone(), trust(&config)?));
         let secrets = secrets(&config);
         let webhooks = Webhooks::start(&store, endpoints(&config)?, &http, &options.webhooks, unix_ms);

@@ -502,3 +502,16 @@ pub const STIR_KEPT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How long an address that gave no good certificate is not asked again. Short, because it may be a passing trouble.
 pub const STIR_REFUSED_KEPT: Duration = Duration::from_secs(30);
+
+/// Messages of a dialog that its trace keeps from its beginning, and as many from its end; those between are counted. A
+/// call has some ten; one with session timers and holds rarely two hundred.
+pub const SIP_TRACE_HALF: usize = 100;
+
+/// Messages in all traces together, some 100 MiB of long ones. Beyond, further ones are counted and not kept.
+pub const SIP_TRACES_MAX: usize = 50_000;
+
+/// Traces of dialogs that are over and that no call has taken: those of refused calls. The oldest makes room.
+pub const SIP_TRACES_OVER_MAX: usize = 256;
+
+/// Traces in the store; the oldest makes room. They hold numbers and names, so they are not kept for ever.
+pub const STORED_TRACES_MAX: i64 = 10_000;

@@ -34,6 +34,8 @@ mod session;
 mod stack;
 #[cfg(all(test, feature = "shell"))]
 mod tests;
+#[cfg(feature = "shell")]
+mod trace;
 mod uac;
 mod uas;
 #[cfg(feature = "shell")]
@@ -51,5 +53,7 @@ pub use event::{
 };
 #[doc(hidden)]
 pub use fuzz::{fuzz_door, fuzz_header};
+#[cfg(feature = "shell")]
+pub use trace::{Trace, Traced};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::ask::{Inquiries, Inquiry};
 use super::config::{SipConfig, SipError, SipTls, TlsError};
 use super::counters::{Counts, SipCounters};
-use super::dialog::{Ask, Letter, Out, Timer};
+use super::dialog::{Ask, Letter, Out, Reply, Timer};
 use super::digest::Digest;
 use super::door::{self, Kind, Verdict};
 use super::event::{
@@ -31,6 +31,7 @@ use super::refer;
 use super::screen::{Screen, Screened};
 use super::session::{Dice, Session};
 use super::stack::{Gate, Happening, Incoming, Report, Stack, Tls};
+use super::trace::{Trace, Tracer};
 use super::uac::{Beginning, Uac};
 use super::uas::{Birth, Uas};
 use crate::model::limits;
@@ -44,6 +45,7 @@ pub struct Sip {
     screen: Screen,
     began: Instant,
     counts: Arc<Counts>,
+    tracer: Tracer,
     orders: mpsc::Sender<Order>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
@@ -72,8 +74,10 @@ impl Sip {
         let (events, events_out) = mpsc::channel(config.events.max(1));
         let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
 
+        let tracer = Tracer::default();
         let mut tasks = JoinSet::new();
         let wire = Wire {
+            tracer: tracer.clone(),
             net: net.clone(),
             counts: counts.clone(),
             config,
@@ -91,7 +95,7 @@ impl Sip {
         };
         tasks.spawn(wire.run(orders_in));
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok((Sip { net, gate, tls, screen, began, counts, orders, tasks }, events_out))
+        Ok((Sip { net, gate, tls, screen, began, counts, tracer, orders, tasks }, events_out))
     }
 
     pub(super) async fn order(&self, order: Order) {
@@ -122,6 +126,16 @@ impl Sip {
     /// [`TlsError`] when they are of no use; then nothing changes.
     pub fn reload_tls(&self, tls: SipTls) -> Result<(), TlsError> {
         self.tls.reload(tls)
+    }
+
+    /// Whether the messages of dialogs are kept for [`Sip::take_trace`]. They are not until this is called.
+    pub fn keep_traces(&self, keeps: bool) {
+        self.tracer.switch(keeps);
+    }
+
+    /// The messages of a dialog so far, which are then forgotten.
+    pub fn take_trace(&self, dialog: DialogId) -> Trace {
+        self.tracer.take(dialog, Instant::now())
     }
 
     /// A name for a call that is about to be placed with [`SipCommand::Dial`].
@@ -162,6 +176,7 @@ type Origin = (Vec<u8>, Vec<u8>, u32);
 struct Wire {
     net: Arc<Net>,
     counts: Arc<Counts>,
+    tracer: Tracer,
     config: SipConfig,
     calls: HashMap<DialogId, Call>,
     names: HashMap<Name, DialogId>,
@@ -381,6 +396,7 @@ impl Wire {
         };
         let places = Places::of(&request.headers);
         self.screen.befriend(peer.addr.ip());
+        self.tracer.request(id, Instant::now(), true, &peer, &request);
         let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers, dice: new_dice() };
         let mut out = Vec::new();
         let uas = Uas::invited(birth, request, &mut out);
@@ -395,6 +411,8 @@ impl Wire {
             self.calls.insert(id, call);
             self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
             out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
+        } else {
+            self.tracer.over(id);
         }
         self.carry_out(id, out).await;
     }
@@ -416,6 +434,9 @@ impl Wire {
         let invite = TransactionKey::for_cancelled_invite(cancel);
         let found = invite.and_then(|invite| Some((self.invites.get(&invite).copied()?, invite)));
         let mut out = Vec::new();
+        if let Some((id, call)) = found.as_ref().and_then(|(id, _)| Some((*id, self.calls.get(id)?))) {
+            self.tracer.request(id, Instant::now(), true, &call.peer, cancel);
+        }
         match found.and_then(|(id, invite)| Some((id, &mut self.calls.get_mut(&id)?.leg, invite))) {
             Some((id, Leg::In(uas), invite)) => {
                 uas.on_cancel(key, cancel, &invite, &mut out);
@@ -452,6 +473,7 @@ impl Wire {
             return self.respond(&key, message::respond(request, 481, None));
         };
         call.places.add(&request.headers);
+        self.tracer.request(id, Instant::now(), true, &call.peer, request);
         if request.method == Method::Invite {
             // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
             for old in call.keys.drain(1.min(call.keys.len())..) {
@@ -475,6 +497,9 @@ impl Wire {
         let Some(report) = self.inquiries.take(report) else { return };
         let id = report.dialog();
         let Some(call) = self.calls.get_mut(&id) else { return };
+        if let Report::Reply(_, _, Reply::Response(response)) = &report {
+            self.tracer.response(id, Instant::now(), true, &call.peer, response);
+        }
         let mut out = Vec::new();
         match (&mut call.leg, report) {
             (Leg::Lookup(dial), Report::Looked(_, found)) => {
@@ -485,6 +510,7 @@ impl Wire {
                 };
             }
             (Leg::Out(uac), Report::Response(_, response, hop)) => {
+                self.tracer.response(id, Instant::now(), true, &hop, &response);
                 // From now on the other side is the one that spoke, not the one that was tried first.
                 self.screen.befriend(hop.addr.ip());
                 call.peer = hop;
@@ -583,7 +609,13 @@ impl Wire {
     async fn carry_out(&mut self, id: DialogId, outs: Vec<Out>) {
         for out in outs {
             match out {
-                Out::Respond(key, response) => self.respond(&key, response),
+                Out::Respond(key, mut response) => {
+                    message::finish(&mut response, &self.net.agent);
+                    if let Some(call) = self.calls.get(&id) {
+                        self.tracer.response(id, Instant::now(), false, &call.peer, &response);
+                    }
+                    self.stack.respond(&key, response);
+                }
                 Out::Invite(request) => self.invite(id, request),
                 Out::Cancel(cause) => self.stack.cancel(id, cause),
                 Out::Ack(letter) => self.acknowledge(id, letter),
@@ -607,12 +639,14 @@ impl Wire {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let hops = std::mem::take(&mut call.hops);
         let hops = if hops.is_empty() { vec![call.peer.clone()] } else { hops };
+        self.tracer.request(id, Instant::now(), false, hops.first().unwrap_or(&call.peer), &request);
         self.stack.invite(id, request, hops, call.endpoint, call.silence);
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
     fn acknowledge(&mut self, id: DialogId, letter: Letter) {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        self.trace_ours(id, &letter);
         self.stack.acknowledge(letter.request, ways, endpoint);
     }
 
@@ -623,12 +657,20 @@ impl Wire {
         {
             call.has_reinvited = true;
         }
+        self.trace_ours(id, &letter);
         self.stack.ask_within(id, ask, letter.request, ways, endpoint);
     }
 
     fn say(&mut self, id: DialogId, letter: Letter, report: Option<DialogId>) {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        self.trace_ours(id, &letter);
         self.stack.say(letter.request, ways, endpoint, report);
+    }
+
+    fn trace_ours(&self, id: DialogId, letter: &Letter) {
+        if let Some(call) = self.calls.get(&id) {
+            self.tracer.request(id, Instant::now(), false, &call.peer, &letter.request);
+        }
     }
 
     /// The ways to try for a request within a dialog, best first.
@@ -675,6 +717,7 @@ impl Wire {
     }
 
     fn forget(&mut self, id: DialogId) {
+        self.tracer.over(id);
         let Some(call) = self.calls.remove(&id) else { return };
         for (timer, at) in call.timers {
             self.alarms.remove(&(at, id, timer));

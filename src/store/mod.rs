@@ -11,6 +11,7 @@ mod deliveries;
 mod event;
 mod jobs;
 mod record;
+mod traces;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -29,6 +30,7 @@ pub use deliveries::{ClaimedDelivery, DeliveryRecord, DeliveryState};
 pub use event::NewEvent;
 pub use jobs::{ClaimedJob, JobRecord, JobState, NewJob, StepEnd, StepRecord};
 pub use record::{CallOpen, CallRecord, Direction, RecordedIdentity, RecordedRun, RecordedTurn};
+pub use traces::{CallTrace, TracedMessage};
 
 /// The gateway's memory, in one SQLite file. Cheap to clone.
 #[derive(Clone)]
@@ -183,7 +185,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 const READERS: u32 = 4;
 
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_sip_trace.sql")];
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let failed = database("bring the store to this version");

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{At, Check, Mistake, code, is_id};
 use crate::config::{
-    Certificates, Egress, Endpoint, Gateway, Limits, Media, Origin, Private, Signers, SipListeners, Store, raw,
+    Certificates, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Origin, Private, Signers, SipListeners, Store,
+    raw,
 };
 
 /// An address, or letters, digits, hyphens and dots, as RFC 1123 wants a host name.
@@ -46,6 +47,11 @@ impl Check<'_> {
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
             protection: self.protection(&at.key("protection"), &file.protection),
             egress: Egress { private, allow },
+            trace: match file.trace.keep {
+                raw::KeepTrace::Off => KeepTrace::Off,
+                raw::KeepTrace::Failed => KeepTrace::Failed,
+                raw::KeepTrace::All => KeepTrace::All,
+            },
             identity: Signers { trust: file.identity.trust.as_ref().map(PathBuf::from) },
             admin,
             prompts: PathBuf::from(&file.prompts.dir),
