@@ -270,7 +270,7 @@ impl Arms {
     }
 
     /// Takes a leg's answer to our offer.
-    pub(super) fn agree(&self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
+    pub(super) fn agree(&mut self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&leg) else { return Err(Cause::Normal) };
         let agreed = sdp::accept(local, sdp).map_err(|_| Cause::NoMedia)?;
         self.open_media(leg, &agreed);
@@ -432,7 +432,13 @@ impl Arms {
     /// A leg that we dialled is there.
     pub(super) fn answered(&mut self, leg: LegId) {
         if let Some(dialling) = self.dialling.get_mut(&leg) {
-            dialling.answered();
+            let door = Arc::clone(&self.door);
+            let most = self.config.gateway.protection.outbound_max;
+            dialling.answered(self.tasks.spawn(async move {
+                // Nothing comes of waiting but the end of it.
+                let _ = timeout(most, std::future::pending::<()>()).await;
+                door.mailbox.post(Post::Event(Event::HungUp { leg, cause: Cause::TooLong }));
+            }));
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use metrics::counter;
+use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::house::House;
@@ -88,12 +89,24 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
     Some(Login { username, password, realm })
 }
 
+/// A task that is not needed any more when the leg is gone.
+#[derive(Debug)]
+struct Ending(AbortHandle);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A leg that is being dialled. When it is let go before its fate was told, it was canceled.
 pub(super) struct Dialling {
     house: Arc<House>,
     trunk: Option<String>,
     /// What it uses of the trunk, until the leg is gone.
     pass: Pass,
+    /// Ends it when it has lasted too long.
+    ending: Option<Ending>,
     /// Still to be tried.
     left: VecDeque<Attempt>,
     /// The gateway that is being tried.
@@ -113,6 +126,7 @@ impl Dialling {
             gateway: None,
             rang: false,
             is_counted: false,
+            ending: None,
         }
     }
 
@@ -128,9 +142,10 @@ impl Dialling {
         !std::mem::replace(&mut self.rang, true)
     }
 
-    /// Somebody is there, and costs from now on.
-    pub(super) fn answered(&mut self) {
+    /// Somebody is there, and costs from now on. The task ends it when it has lasted too long.
+    pub(super) fn answered(&mut self, ending: AbortHandle) {
         self.pass.answered();
+        self.ending = Some(Ending(ending));
         self.note(Sign::Alive);
         self.count("answered");
     }

@@ -135,6 +135,7 @@ impl Gateway {
         if orphans > 0 {
             warn!(orphans, "calls of a process that died have been ended");
         }
+        house.tolls.recall(&house.store, &house.config()).await.map_err(|error| StartError::new("store", "", error))?;
         let mut tasks = JoinSet::new();
         let admin = match house.config().gateway.admin {
             Some(address) => {

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use metrics::counter;
 use tracing::warn;
 
@@ -14,7 +15,7 @@ use crate::config::{Config, Destination};
 use crate::guard::dialling::{self, Allowed, Attempt, Rule};
 use crate::guard::{Ledger, Ticket};
 use crate::model::{Address, CallId};
-use crate::store::CallOpen;
+use crate::store::{CallOpen, Store, StoreError};
 use crate::trunk::Trunk;
 
 /// What all calls have used.
@@ -64,6 +65,24 @@ impl Tolls {
                 | Rule::AgentHour => Cause::NotAllowed,
             }
         })
+    }
+
+    /// Counts what earlier processes of this day used, as far as records tell: the whole of every call that was given to
+    /// somebody, by the trunk it came over. That is rather too much than too little. Asked only when minutes are limited.
+    pub(super) async fn recall(&self, store: &Store, config: &Config) -> Result<(), StoreError> {
+        if config.trunks.values().all(|trunk| trunk.limits.minutes_per_day.is_none()) {
+            return Ok(());
+        }
+        let now = unix_ms();
+        let midnight = Timestamp::from_millisecond(now - now.rem_euclid(DAY_MS)).unwrap_or_default();
+        for record in store.calls(RECALLED_MAX).await? {
+            let is_today = record.end_time.parse::<Timestamp>().is_ok_and(|end| end >= midnight);
+            if let (true, Some(trunk), Some(_)) = (is_today, &record.trunk, &record.transferred_to) {
+                let used_ms = i64::try_from(record.duration).unwrap_or(0).saturating_mul(1_000);
+                self.ledger().already(now, trunk, used_ms);
+            }
+        }
+        Ok(())
     }
 
     fn judge(
@@ -124,3 +143,8 @@ fn say(call: CallId, trunk: Option<&Trunk>, rule: Rule) {
     let trunk = trunk.map(|trunk| trunk.id.as_str());
     warn!(%call, trunk, rule = rule.label(), remedy = rule.remedy(), "not dialled: {rule}");
 }
+
+/// Records that are looked at when the gateway starts. A day of more calls than this begins with what the latest of them
+/// used.
+const RECALLED_MAX: usize = 10_000;
+const DAY_MS: i64 = 24 * 3_600_000;

@@ -115,7 +115,7 @@ impl Screen {
 fn say(source: IpAddr, transport: Transport, method: &str, reason: Reason) {
     let remedy = match reason {
         Reason::Stranger => "if this is a trunk, add the address to its allowed_addresses",
-        Reason::WrongPassword => "if this is a trunk, compare username and password with [inbound.digest]",
+        Reason::WrongPassword => "if this is a trunk, compare username and password with [inbound.login]",
         Reason::TrunkRate => "if the peer is well, raise trunk_requests_per_second under [protection]",
         Reason::StrangerRate | Reason::Scanner => "if this is a trunk, add the address to its allowed_addresses",
         Reason::Open

@@ -79,6 +79,24 @@ async fn a_trunk_takes_as_many_calls_as_it_may_and_no_more() {
     house.record().await;
 }
 
+#[tokio::test]
+async fn a_leg_that_lasts_too_long_is_hung_up() {
+    let crm = Crm::open(&[("/contacts", Answer::Says(200, r#"{"phone": "+442079460000"}"#))]).await;
+    let colleague = phone().await;
+    let files = files("country = \"GB\"\n", "", &colleague.address().to_string());
+    let manner = Manner::Answer { after: Duration::from_millis(50), say: None, hang_up_after: None };
+    let mut colleague = colleague.serve(manner).await.unwrap();
+    let house = House::open_with(crm, &files, "[protection]\noutbound_duration_max_s = 1\n").await;
+
+    call(&house).await;
+    let report = colleague.report().await.expect("the colleague's call is over");
+    let record = house.record().await;
+
+    assert_eq!(report.ending, Ending::TheyHungUp);
+    assert_eq!(record.runs[1].code, "transferred");
+    assert_eq!(record.duration, 1, "{}", record.end_reason);
+}
+
 /// One call whose caller the CRM knows by this number, to which the flow transfers. How often the colleague's telephone
 /// was answered comes second.
 async fn transferred(number: &str, trunk: &str, tables: &str) -> (CallRecord, u64) {
