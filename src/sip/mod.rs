@@ -9,6 +9,7 @@
 
 #[cfg(feature = "shell")]
 pub mod ask;
+mod bodies;
 mod config;
 #[cfg(feature = "shell")]
 mod counters;
@@ -19,6 +20,10 @@ mod event;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
+mod offers;
+mod refer;
+mod refresh;
+mod reliable;
 mod session;
 #[cfg(feature = "shell")]
 mod stack;
@@ -35,6 +40,9 @@ pub use config::{ClientCertificates, SipConfig, SipError, SipTimers, SipTls, Tls
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
 pub use digest::Login;
-pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+pub use event::{
+    By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, Refer, ReferNews, ReferOrder, Replaces, SipCommand,
+    SipEvent, Terms, Transport,
+};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

@@ -16,6 +16,7 @@ mod poll;
 mod tls;
 mod transactions;
 mod websocket;
+mod within;
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -28,6 +29,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::config::{SipConfig, SipError, SipTimers};
 use super::counters::Counts;
+use super::dialog::{Ask, Reply};
 use super::event::{DialogId, Failure};
 use super::net::{Hop, Net};
 use crate::model::limits;
@@ -78,6 +80,8 @@ pub(super) enum Report {
     ByeDone(DialogId),
     /// The final answer to a question outside of any dialog, and the hop it came from; or why there is none.
     Answered(DialogId, Result<(Box<Response>, Hop), Failure>),
+    /// What came of another request within a dialog.
+    Reply(DialogId, Ask, Reply),
 }
 
 impl Report {
@@ -88,7 +92,8 @@ impl Report {
             | Report::Failed(id, _)
             | Report::InviteOver(id)
             | Report::ByeDone(id)
-            | Report::Answered(id, _) => *id,
+            | Report::Answered(id, _)
+            | Report::Reply(id, ..) => *id,
         }
     }
 }
