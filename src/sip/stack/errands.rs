@@ -420,7 +420,12 @@ impl Stack {
                 self.ready.push_back(Happening::Report(Report::Reply(dialog, ask, Reply::Over)));
             }
             // The others are over with their first final answer.
-            Purpose::Invite(_) | Purpose::Within(..) | Purpose::Find(_) | Purpose::Say(_) | Purpose::Ack => {}
+            Purpose::Invite(_)
+            | Purpose::Within(..)
+            | Purpose::Inquire(_)
+            | Purpose::Find(_)
+            | Purpose::Say(_)
+            | Purpose::Ack => {}
         }
     }
 
