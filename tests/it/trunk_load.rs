@@ -44,10 +44,11 @@ fn ten_thousand_gateways_and_registrations_cost_next_to_nothing() {
     );
     // Each is asked every 24 to 30 s.
     assert!((10_000..14_000).contains(&options), "{options} OPTIONS in half a minute");
-    assert!(registers >= TRUNKS, "{registers} REGISTER in half a minute");
+    // The first ones are spread over almost two minutes, so that no provider is overrun by a restart.
+    assert!(registers >= TRUNKS / 2, "{registers} REGISTER in half a minute");
     assert!(most < 150, "{most} requests in 100 ms: they come in step");
     assert!(share < 0.5, "{:.1} % of a core without optimisation", share * 100.0);
-    gateway.assert_counted("ringback_registration_up", "", f64::from(TRUNKS));
+    gateway.assert_counted("ringback_registration_up", "", f64::from(TRUNKS / 2));
 }
 
 /// Answers for so long. How many OPTIONS and REGISTER came, and how many at most within 100 ms.
