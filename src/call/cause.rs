@@ -44,6 +44,16 @@ pub enum Cause {
     Replaced,
     /// We broke.
     Internal,
+    /// A signed identity is wanted, and there is none.
+    NoIdentity,
+    /// The certificate of a signed identity cannot be had.
+    NoCertificate,
+    /// The certificate of a signed identity is not good for it.
+    BadCertificate,
+    /// A signed identity is not about this call, or does not hold.
+    BadIdentity,
+    /// A signed identity is too old.
+    StaleIdentity,
 }
 
 /// Who is to blame for an ending, or simply who ended it.
@@ -77,7 +87,7 @@ const fn row(cause: Cause, status: u16, q850: u8, label: &'static str, blame: Bl
 }
 
 // In the order of the enum, which a test holds it to.
-const TABLE: [Row; 18] = [
+const TABLE: [Row; 23] = [
     row(Cause::Normal, 200, 16, "normal", Blame::Caller),
     row(Cause::Canceled, 487, 16, "canceled", Blame::Caller),
     row(Cause::Busy, 486, 17, "busy", Blame::Callee),
@@ -96,6 +106,12 @@ const TABLE: [Row; 18] = [
     row(Cause::TooLong, 480, 16, "too_long", Blame::Us),
     row(Cause::Replaced, 200, 16, "replaced", Blame::Us),
     row(Cause::Internal, 500, 41, "internal", Blame::Us),
+    // RFC 8224 §6.2.2.
+    row(Cause::NoIdentity, 428, 21, "no_identity", Blame::Carrier),
+    row(Cause::NoCertificate, 436, 21, "no_certificate", Blame::Carrier),
+    row(Cause::BadCertificate, 437, 21, "bad_certificate", Blame::Carrier),
+    row(Cause::BadIdentity, 438, 21, "bad_identity", Blame::Carrier),
+    row(Cause::StaleIdentity, 403, 21, "stale_identity", Blame::Carrier),
 ];
 
 impl Cause {
@@ -136,6 +152,10 @@ impl Cause {
             403 => Cause::Forbidden,
             401 | 407 | 603 | 607 | 608 => Cause::Declined,
             487 => Cause::Canceled,
+            428 => Cause::NoIdentity,
+            436 => Cause::NoCertificate,
+            437 => Cause::BadCertificate,
+            438 => Cause::BadIdentity,
             415 | 488 | 606 => Cause::NoMedia,
             503 => Cause::Overload,
             400..500 => Cause::BadRequest,
@@ -176,7 +196,12 @@ impl Cause {
             | Cause::NotAcknowledged
             | Cause::AgentLost
             | Cause::Replaced
-            | Cause::Internal => Failure::Unreachable,
+            | Cause::Internal
+            | Cause::NoIdentity
+            | Cause::NoCertificate
+            | Cause::BadCertificate
+            | Cause::BadIdentity
+            | Cause::StaleIdentity => Failure::Unreachable,
         }
     }
 }

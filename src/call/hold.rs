@@ -10,14 +10,14 @@ use crate::model::LegId;
 
 impl Call {
     pub(super) fn on_held(&mut self, leg: LegId) {
-        if leg == LegId::CALLER {
+        if leg == self.caller {
             self.is_held = true;
             self.timers.clear(Timer::Speech);
         }
     }
 
     pub(super) fn on_resumed(&mut self, leg: LegId) {
-        if leg != LegId::CALLER || !self.is_held {
+        if leg != self.caller || !self.is_held {
             return;
         }
         self.is_held = false;

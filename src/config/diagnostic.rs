@@ -150,6 +150,10 @@ pub(super) mod code {
     pub(crate) const NO_SECRET: &str = "RB1208";
     /// A text file that is not there.
     pub(crate) const NO_TEXT: &str = "RB1209";
+    /// A list of certificates that is not there, or cannot be read.
+    pub(crate) const NO_TRUST: &str = "RB1210";
+    /// A private key that is none.
+    pub(crate) const KEY: &str = "RB1211";
     /// The same id twice.
     pub(crate) const TWICE: &str = "RB1301";
     /// None or several where exactly one is wanted.

@@ -18,6 +18,7 @@ use super::schema::{FileKind, validate};
 use super::source::{Source, move_addresses, without_controls};
 use super::{Config, secret};
 use crate::model::limits;
+use crate::stir::{SigningKey, Trust};
 
 /// How a configuration is read.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub fn load(dir: &Path, options: &Options) -> Result<(Config, Diagnostics), Diag
         reading.clips(&prompts, wanted.clips);
     }
     reading.secrets(wanted.secrets);
+    reading.keys(wanted.keys);
+    reading.trust(wanted.trust);
     if reading.mistakes.len() >= limits::CONFIG_MISTAKES_KEPT {
         // Behind that many warnings an error may have been forgotten.
         let what = "there are more mistakes here than can be kept";
@@ -57,6 +60,7 @@ pub fn load(dir: &Path, options: &Options) -> Result<(Config, Diagnostics), Diag
     match parts.gateway {
         Some(mut gateway) if diagnostics.errors() == 0 => {
             gateway.prompts = prompts;
+            gateway.identity.trust = gateway.identity.trust.map(|trust| dir.join(trust));
             let config = Config {
                 routes: plan_routes(&revision, parts.routes, &parts.agents, &parts.workflows),
                 revision,
@@ -318,6 +322,31 @@ impl Reading<'_> {
                 let mistake = Mistake::warning(code::NO_SECRET, at, error.to_string());
                 self.mistakes.push(mistake.hint("it is not needed to check, and must be there to run"));
             }
+        }
+    }
+
+    /// Keys that are there, and are none. One that is not there is a credential that is not there.
+    fn keys(&mut self, keys: Vec<(At, crate::actions::SecretRef)>) {
+        for (at, from) in keys {
+            let Ok(key) = secret(self.dir, &from) else { continue };
+            if let Err(error) = SigningKey::from_pem(&key) {
+                let mistake = Mistake::error(code::KEY, at, format!("this is {error}"));
+                self.mistakes
+                    .push(mistake.hint("`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one"));
+            }
+        }
+    }
+
+    fn trust(&mut self, list: Option<(At, String)>) {
+        let Some((at, name)) = list else { return };
+        let fault = match read(&self.dir.join(&name)) {
+            Ok(pem) => Trust::from_pem(pem.as_bytes()).err().map(|error| error.to_string()),
+            Err(fault) => Some(fault),
+        };
+        if let Some(fault) = fault {
+            let mistake = Mistake::error(code::NO_TRUST, at, format!("{name:?} is no list of certificates: {fault}"));
+            self.mistakes
+                .push(mistake.hint("write certificates in PEM one after the other, as the authority gives them out"));
         }
     }
 

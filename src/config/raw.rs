@@ -13,14 +13,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::actions::{Method, ParameterType, Phase};
+use crate::actions::{Method, ParameterType, Phase, TransferMethod};
 use crate::guard;
 use crate::model::limits;
 
 pub use routes::{Forward, Reject, Route, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
-    Reliable, Session, Sign, TrunkFile, TrunkLimits, Verify,
+    Referrals, Reliable, SendRefer, Session, Sign, TrunkFile, TrunkLimits, Verify,
 };
 
 /// `gateway.toml`: what the gateway listens on and what it may use.
@@ -43,6 +43,8 @@ pub struct GatewayFile {
     pub protection: Protection,
     /// Whom actions and webhooks may reach.
     pub egress: Egress,
+    /// Whose signatures of callers' identities are believed (STIR/SHAKEN).
+    pub identity: Signers,
     /// Health and metrics; left out, none are served.
     pub admin: Option<Admin>,
     /// Where the prompt clips are.
@@ -211,6 +213,16 @@ pub enum Private {
     Deny,
     /// It is made.
     Allow,
+}
+
+/// Whose signatures of callers' identities are believed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signers {
+    /// A file of certificates in PEM: the roots that the certificate of whoever signed a call must lead to. Relative to
+    /// the configuration's folder. Trunks that `verify` need it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub trust: Option<String>,
 }
 
 /// Health and metrics.
@@ -639,6 +651,8 @@ pub struct Transfer {
     pub music: Option<String>,
     /// Said when nobody was found, before the agent or the workflow goes on.
     pub sorry: Prompt,
+    /// How it is done. Left out, as the caller's trunk says under `[transfer]`.
+    pub method: Option<TransferMethod>,
 }
 
 /// Somebody to ring.

@@ -84,6 +84,8 @@ pub struct Gateway {
     pub protection: Protection,
     /// Whom actions and webhooks may reach.
     pub egress: Egress,
+    /// Whose signatures of callers' identities are believed.
+    pub identity: Signers,
     /// Where health and metrics are served; `None` serves none.
     pub admin: Option<SocketAddr>,
     /// The folder of the prompt clips.
@@ -130,6 +132,13 @@ pub struct Limits {
     pub max_calls: u32,
     /// New calls in a second.
     pub max_calls_per_second: u32,
+}
+
+/// Whose signatures of callers' identities are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signers {
+    /// A PEM file with the roots of all signers; `None` believes nobody.
+    pub trust: Option<PathBuf>,
 }
 
 /// Whom actions and webhooks may reach.

@@ -1,5 +1,7 @@
 //! What a call does: its legs, its media, its errands, and one arm per command. It decides nothing.
 
+mod referrals;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+pub(super) use self::referrals::{Cord, Guest, guest};
 use super::agents;
 use super::dialling::{self, Dialling};
 use super::house::House;
@@ -26,7 +29,7 @@ use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
 use crate::sdp::{self, Agreed, Local};
-use crate::sip::{Dial, DialogId, Failure, SipCommand};
+use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 
 /// Everything of a call but its decisions.
@@ -51,13 +54,28 @@ pub(super) struct Arms {
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
     came: Came,
+    /// Trunks of legs that did not come by the caller's.
+    trunks: HashMap<LegId, String>,
+    /// The REFER that the heart is thinking about.
+    referral: Option<Box<Refer>>,
+    /// Who is at the door while the heart thinks about it.
+    pub(super) guest: Option<Guest>,
 }
 
 /// How a leg is reached.
 pub(super) enum LegWire {
-    Sip { dialog: DialogId, local: Local, answer: Option<Answer>, is_held: bool },
-    Agent { commands: mpsc::Sender<AgentCommand> },
+    Sip {
+        dialog: DialogId,
+        local: Local,
+        answer: Option<Answer>,
+        is_held: bool,
+    },
+    Agent {
+        commands: mpsc::Sender<AgentCommand>,
+    },
     BuiltIn,
+    /// It is a leg of another call here.
+    Cord(Cord),
 }
 
 /// What was agreed on with the caller, until the call says that it is answered.
@@ -110,6 +128,9 @@ impl Arms {
             noted: None,
             owes_description: false,
             came: caller.came,
+            trunks: HashMap::new(),
+            referral: None,
+            guest: None,
         }
     }
 
@@ -150,6 +171,20 @@ impl Arms {
             Command::Dial { leg, to: Destination::Trunk { trunk, to } } => {
                 let dial = self.passed_on();
                 self.dial_address(leg, Some(trunk), dial, &to).await;
+            }
+            Command::Dial { leg, to: Destination::Referred { by, to } } => self.dial_referred(leg, by, &to).await,
+            Command::Refer { leg, to, replacing } => self.refer(leg, &to, replacing).await,
+            Command::TakeReferral { leg } => self.order_refer(leg, ReferOrder::Take).await,
+            Command::RefuseReferral { leg, cause } => {
+                self.referral = None;
+                self.order_refer(leg, ReferOrder::Refuse { status: cause.status() }).await;
+            }
+            Command::ReferProgress { leg, progress } => self.tell_progress(leg, progress).await,
+            Command::TakeIn { leg } => self.take_in(leg).await,
+            Command::TurnAway { cause } => {
+                if let Some(guest) = self.guest.take() {
+                    self.turn_away(guest, cause).await;
+                }
             }
             Command::HangUp { leg, cause } => self.hang_up(leg, cause).await,
             Command::Wire(Wiring { hears }) => {
@@ -308,6 +343,9 @@ impl Arms {
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
+        if let Some(trunk) = trunk {
+            self.trunks.insert(leg, trunk.id.clone());
+        }
         let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open, dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
@@ -364,6 +402,7 @@ impl Arms {
                 // A socket that does not take this any more ends with its channel, which the next line closes.
                 let _ = commands.try_send(AgentCommand::Close);
             }
+            Some(LegWire::Cord(cord)) => cord.tell(Event::HungUp { leg: cord.leg, cause: Cause::Normal }),
             Some(LegWire::BuiltIn) | None => {}
         }
         self.forget(leg);

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{broadcast, watch};
 
+use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
@@ -27,6 +28,7 @@ pub(super) struct House {
     pub(super) workers: Workers,
     pub(super) http: Http,
     pub(super) secrets: Secrets,
+    pub(super) certificates: Arc<Certificates>,
     pub(super) store: Store,
     pub(super) webhooks: Webhooks,
     pub(super) workflows: Workflows,

@@ -1,14 +1,16 @@
 //! What waits for one call's task.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use metrics::counter;
 use tokio::sync::Notify;
 
+use super::arms::{Cord, Guest};
 use crate::call::{Cause, Event};
 use crate::model::{LegId, limits};
-use crate::sip::Failure;
+use crate::sip::{Failure, Refer};
 
 /// Something for a call's task.
 #[derive(Debug)]
@@ -23,6 +25,12 @@ pub(super) enum Post {
     NotPlaced { leg: LegId, failure: Failure },
     /// A leg acknowledged our answer without a description of its own.
     Acknowledged { leg: LegId },
+    /// A leg refers us.
+    Referred { leg: LegId, refer: Box<Refer> },
+    /// Somebody is at the door for a leg's place.
+    Replacing { leg: LegId, guest: Guest },
+    /// Another call took the other end of a leg, and sends its audio from here.
+    PluggedIn { leg: LegId, cord: Cord, remote: SocketAddr },
     /// The recording's file is complete.
     Recorded,
 }

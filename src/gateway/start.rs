@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::certificates::Certificates;
 use super::clips::Clips;
 use super::clock::unix_ms;
 use super::house::{House, Watched};
@@ -24,6 +25,7 @@ use crate::config::{self, Config};
 use crate::media::{RtpPorts, Workers, WorkersConfig};
 use crate::services::{Egress, Http, Private, Secrets};
 use crate::sip::{Sip, SipConfig, SipCounters, Transport};
+use crate::stir::Trust;
 use crate::store::Store;
 use crate::webhook::{self, Schedule, Webhooks};
 use crate::workflow::Workflows;
@@ -86,6 +88,7 @@ impl Gateway {
         .await
         .map_err(|error| StartError::new("SIP", "", error))?;
         let http = Http::new(egress(&gateway.egress));
+        let certificates = Arc::new(Certificates::new(http.clone(), trust(&config)?));
         let secrets = secrets(&config);
         let webhooks = Webhooks::start(&store, endpoints(&config)?, &http, &options.webhooks, unix_ms);
         let workflows = Workflows::start(&store, &http, Arc::new(secrets.clone()), Schedule::steps(), unix_ms);
@@ -97,6 +100,7 @@ impl Gateway {
             sip,
             workers,
             http,
+            certificates,
             secrets,
             store,
             webhooks,
@@ -203,6 +207,14 @@ fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
         .collect()
 }
 
+/// The roots of the signers whom we believe.
+fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
+    let Some(path) = &config.gateway.identity.trust else { return Ok(None) };
+    let wrong = |error: &dyn fmt::Display| StartError::new("list of trusted signers", path.display(), error);
+    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    Trust::from_pem(&pem).map(Some).map_err(|error| wrong(&error))
+}
+
 /// Every credential that an action or an agent may need. One that is missing fails what needs it, and says so now.
 fn secrets(config: &Config) -> Secrets {
     let of_agents = config.agents.values().filter_map(|agent| match &agent.connector {
@@ -220,6 +232,7 @@ fn secrets(config: &Config) -> Secrets {
         let registration = trunk.registration.as_ref().and_then(|registration| registration.credentials.as_ref());
         outbound.into_iter().chain(registration).map(|credentials| credentials.password.clone())
     });
+    let of_signing = config.trunks.values().filter_map(|trunk| Some(trunk.identity.sign.as_ref()?.key.clone()));
     let fetched = |reference: SecretRef| match config::secret(&config.dir, &reference) {
         Ok(secret) => Some((reference, secret)),
         Err(error) => {
@@ -227,7 +240,7 @@ fn secrets(config: &Config) -> Secrets {
             None
         }
     };
-    of_agents.chain(of_verbs).chain(of_trunks).filter_map(fetched).collect()
+    of_agents.chain(of_verbs).chain(of_trunks).chain(of_signing).filter_map(fetched).collect()
 }
 
 /// Why the gateway cannot open.

@@ -1,22 +1,26 @@
 //! Every SIP event, and what becomes of it: a new call, or news for one that is up.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use metrics::counter;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::admission::Admission;
-use super::arms::{Answer, Arms, CallerLeg, local};
+use super::arms::{Answer, Arms, CallerLeg, guest, local};
 use super::clock::{now, unix_ms};
 use super::finish::agent_of;
 use super::house::House;
+use super::identity::{self, Look};
 use super::live::LiveCall;
+use super::mailbox::Post;
 use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
-use crate::model::{CallId, LegId};
+use crate::config::Config;
+use crate::model::{CallId, LegId, Verification};
 use crate::sdp::{self, Offer};
 use crate::sip::{DialogId, Invite, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
@@ -26,6 +30,18 @@ pub(super) struct Switchboard {
     house: Arc<House>,
     admission: Admission,
     calls: JoinSet<()>,
+    /// Callers whose identity is being proven, until [`Switchboard::enter`].
+    checks: JoinSet<(Comer, Verification)>,
+    checking: HashMap<DialogId, AbortHandle>,
+}
+
+/// A caller at the door.
+struct Comer {
+    dialog: DialogId,
+    invite: Box<Invite>,
+    /// As it was when they came.
+    config: Arc<Config>,
+    trunk: String,
 }
 
 /// What the rest of the gateway asks of the switchboard.
@@ -37,7 +53,8 @@ pub(super) enum Ask {
 
 impl Switchboard {
     pub(super) fn new(house: Arc<House>) -> Switchboard {
-        Switchboard { house, admission: Admission::new(now()), calls: JoinSet::new() }
+        let admission = Admission::new(now());
+        Switchboard { house, admission, calls: JoinSet::new(), checks: JoinSet::new(), checking: HashMap::new() }
     }
 
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<SipEvent>, mut asked: mpsc::Receiver<Ask>) {
@@ -56,8 +73,9 @@ impl Switchboard {
                     None => break,
                 },
                 Some(_) = self.calls.join_next(), if !self.calls.is_empty() => {}
+                Some(checked) = self.checks.join_next(), if !self.checks.is_empty() => self.take_checked(checked).await,
             }
-            if self.admission.draining && self.calls.is_empty() {
+            if self.admission.draining && self.calls.is_empty() && self.checking.is_empty() {
                 // Whoever asked may have gone meanwhile.
                 for done in waiting.drain(..) {
                     let _ = done.send(());
@@ -69,9 +87,16 @@ impl Switchboard {
 
     async fn take(&mut self, event: SipEvent) {
         match event {
-            SipEvent::Invited { dialog, invite } => self.welcome(dialog, &invite).await,
+            SipEvent::Invited { dialog, invite } => self.welcome(dialog, invite).await,
             event => {
-                let Some((door, leg)) = self.house.registry.by_dialog(event.dialog()) else { return };
+                let Some((door, leg)) = self.house.registry.by_dialog(event.dialog()) else {
+                    // A caller who gives up while its identity is being proven leaves no call behind.
+                    if let Some(check) = self.checking.remove(&event.dialog()) {
+                        check.abort();
+                        counter!("ringback_invites_total", "result" => "gave_up").increment(1);
+                    }
+                    return;
+                };
                 if let Some(post) = translate::post(leg, event) {
                     door.mailbox.post(post);
                 }
@@ -79,20 +104,76 @@ impl Switchboard {
         }
     }
 
-    async fn welcome(&mut self, dialog: DialogId, invite: &Invite) {
+    async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>) {
         let config = self.house.config();
         let Some(trunk) = config.trunk_of(invite.source.ip()) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
-        let up = self.house.registry.len();
+        let up = self.house.registry.len() + self.checking.len();
         let limits = &config.gateway.limits;
         if let Err(refusal) = self.admission.admit(now(), up, self.house.workers.lateness(), limits) {
             return self.refuse(dialog, Cause::Overload.status(), Some(refusal.retry_after_s()), refusal.label()).await;
+        }
+        let look = identity::look(trunk, &invite);
+        let trunk = trunk.id.clone();
+        let comer = Comer { dialog, invite, config, trunk };
+        match look {
+            Look::Known(identity) => self.enter(comer, identity).await,
+            // It rings nowhere yet, and 100 has gone out; most certificates are known, and this takes no time.
+            Look::Open(open) => {
+                let certificates = Arc::clone(&self.house.certificates);
+                let check = self.checks.spawn(async move { (comer, open.settle(&certificates).await) });
+                self.checking.insert(dialog, check);
+            }
+        }
+    }
+
+    async fn take_checked(&mut self, checked: Result<(Comer, Verification), JoinError>) {
+        match checked {
+            Ok((comer, identity)) => {
+                // One that was given up in the same moment is gone already.
+                if self.checking.remove(&comer.dialog).is_some() {
+                    self.enter(comer, Some(identity)).await;
+                }
+            }
+            Err(error) if error.is_panic() => {
+                counter!("ringback_task_panics_total").increment(1);
+                let whose = self.checking.iter().find(|(_, check)| check.id() == error.id());
+                if let Some(dialog) = whose.map(|(dialog, _)| *dialog) {
+                    self.checking.remove(&dialog);
+                    self.refuse(dialog, Cause::Internal.status(), None, "check_broke").await;
+                }
+            }
+            // Given up, and taken off the list when it was.
+            Err(_) => {}
+        }
+    }
+
+    async fn enter(&mut self, comer: Comer, identity: Option<Verification>) {
+        let Comer { dialog, invite, config, trunk } = comer;
+        let Some(trunk) = config.trunks.get(&trunk) else {
+            return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
+        };
+        if let Some(cause) = identity::refusal(trunk.identity.verify, identity.as_ref()) {
+            return self.refuse_identity(dialog, cause, identity.and_then(|identity| identity.reason())).await;
         }
         if let Some(status) = invite.objection(&trunk.session) {
             // What would do stands in the rules, which the refusal names.
             self.adopt(dialog, Terms { rules: trunk.session, ..Terms::default() }).await;
             return self.refuse(dialog, status, None, "short_session").await;
+        }
+        match invite.replaces {
+            None => {}
+            Some(Err(status)) => return self.refuse(dialog, status, None, "no_dialog").await,
+            Some(Ok(replaced)) => {
+                let Some((door, leg)) = self.house.registry.by_dialog(replaced) else {
+                    return self.refuse(dialog, Cause::Unavailable.status(), None, "no_dialog").await;
+                };
+                let terms = Terms { rules: trunk.session, codecs: trunk.codecs.clone(), sdp: None };
+                self.adopt(dialog, terms).await;
+                counter!("ringback_invites_total", "result" => "replaces").increment(1);
+                return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, &invite) });
+            }
         }
         let rules = trunk.session;
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
@@ -102,8 +183,7 @@ impl Switchboard {
             Err(_) => Err(()),
             Ok(offer) => Ok(offer),
         };
-        let trunk = trunk.id.clone();
-        let Some(route) = config.route(&invite.called_user, &trunk).cloned() else {
+        let Some(route) = config.route(&invite.called_user, &trunk.id).cloned() else {
             return self.refuse(dialog, Cause::NotFound.status(), None, "no_route").await;
         };
         let id = CallId(Uuid::now_v7());
@@ -130,7 +210,7 @@ impl Switchboard {
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
         let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
         self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp }).await;
-        let invitation = translate::invitation(invite, &trunk, codec);
+        let invitation = translate::invitation(&invite, trunk, codec, identity.clone());
         let plan = config.plan(&route);
         let open = CallOpen {
             id,
@@ -139,21 +219,31 @@ impl Switchboard {
             agent: agent_of(&route.to),
             phone: (!invitation.caller.anonymous).then(|| invitation.caller.user.clone()),
             called: invitation.called.clone(),
-            trunk: Some(trunk),
+            trunk: Some(trunk.id.clone()),
             journal: Some(self.house.journals.path(id).display().to_string()),
             revision: plan.revision.clone(),
+            identity,
         };
         let door = Arc::new(Door::default());
         self.house.registry.add(id, Arc::clone(&door));
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
-        let caller = CallerLeg { dialog, local, answer, came: translate::came(invite) };
+        let caller = CallerLeg { dialog, local, answer, came: translate::came(&invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }
 
     async fn adopt(&self, dialog: DialogId, terms: Terms) {
         self.house.sip.send(dialog, SipCommand::Adopt(Box::new(terms))).await;
+    }
+
+    async fn refuse_identity(&self, dialog: DialogId, cause: Cause, why: Option<&'static str>) {
+        counter!("ringback_invites_total", "result" => cause.label()).increment(1);
+        // RFC 8224 §6.2.2 gives the 403 its own words.
+        let reason = (cause == Cause::StaleIdentity).then(|| "Stale Date".to_owned());
+        let warning = why.map(|why| format!("Identity: {why}"));
+        let reject = SipCommand::Reject { status: cause.status(), reason, retry_after_s: None, warning };
+        self.house.sip.send(dialog, reject).await;
     }
 
     async fn refuse(&self, dialog: DialogId, status: u16, retry_after_s: Option<u32>, why: &'static str) {

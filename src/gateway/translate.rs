@@ -1,8 +1,9 @@
 //! Between SIP's language and the call's. Nobody else speaks both.
 
-use crate::call::{Cause, Event, Invitation};
-use crate::model::{Codec, LegId, Party};
-use crate::sip::{By, Failure, Invite, Loss, SipEvent};
+use crate::call::{Cause, Event, Invitation, ReferNews};
+use crate::model::{Codec, LegId, Party, Verification};
+use crate::sip::{self, By, Caller, Failure, Invite, Loss, SipEvent};
+use crate::trunk::{ReferSend, Trunk};
 
 use super::arms::Came;
 use super::mailbox::Post;
@@ -25,6 +26,8 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
         }
         SipEvent::Lost { loss: Loss::Expired | Loss::Unanswered, .. } => Event::HungUp { leg, cause: Cause::Timeout },
         SipEvent::Lost { loss: Loss::Unknown, .. } => Event::HungUp { leg, cause: Cause::ServerFailure },
+        SipEvent::Refer { news: sip::ReferNews::Asked(refer), .. } => return Some(Post::Referred { leg, refer }),
+        SipEvent::Refer { news, .. } => Event::ReferNews { leg, news: refer_news(&news)? },
         // Our own BYE, a refresh; keys in INFO come with the other ways of pressing keys.
         SipEvent::Reinvited { sdp: None, .. }
         | SipEvent::ReofferFailed { .. }
@@ -33,6 +36,20 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
         | SipEvent::Invited { .. } => return None,
     };
     Some(Post::Event(event))
+}
+
+/// What the other side says of a referral of ours.
+fn refer_news(news: &sip::ReferNews) -> Option<ReferNews> {
+    Some(match news {
+        sip::ReferNews::Asked(_) => return None,
+        sip::ReferNews::Accepted => ReferNews::Accepted,
+        sip::ReferNews::Progress(_) => ReferNews::Ringing,
+        sip::ReferNews::Refused(status) => ReferNews::Refused(status.map_or(Cause::Timeout, Cause::from_status)),
+        sip::ReferNews::Ended(status) => match status.map_or(Cause::ServerFailure, Cause::from_status) {
+            Cause::Normal => ReferNews::Done,
+            cause => ReferNews::Failed(cause),
+        },
+    })
 }
 
 /// What it means to a call that an INVITE of ours came to nothing.
@@ -56,9 +73,20 @@ pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
     }
 }
 
-/// The call's view of an INVITE. The number a trunk asserts counts more than the one the caller shows.
-pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> Invitation {
-    let shown = invite.asserted.as_ref().filter(|asserted| !asserted.user.reveal().is_empty()).unwrap_or(&invite.from);
+/// Who is shown as the caller. The number that a trusted trunk asserts counts more than the one the caller shows.
+pub(super) fn shown(invite: &Invite, is_trusted: bool) -> &Caller {
+    let asserted = invite.asserted.as_ref().filter(|asserted| is_trusted && !asserted.user.reveal().is_empty());
+    asserted.unwrap_or(&invite.from)
+}
+
+/// The call's view of an INVITE.
+pub(super) fn invitation(
+    invite: &Invite,
+    trunk: &Trunk,
+    codec: Option<Codec>,
+    identity: Option<Verification>,
+) -> Invitation {
+    let shown = shown(invite, trunk.is_trusted);
     let caller = if invite.anonymous {
         Party { anonymous: true, ..Party::default() }
     } else {
@@ -71,9 +99,11 @@ pub(super) fn invitation(invite: &Invite, trunk: &str, codec: Option<Codec>) -> 
     Invitation {
         caller,
         called: invite.called_user.clone().into(),
-        trunk: trunk.to_owned(),
+        trunk: trunk.id.clone(),
         headers: headers.map(|(name, value)| (variable(name), value.clone())).collect(),
         codec,
+        refer_first: trunk.transfer.sends == ReferSend::First,
+        identity,
     }
 }
 

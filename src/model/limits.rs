@@ -420,3 +420,32 @@ pub const SIP_CHALLENGES_MAX: usize = 6;
 
 /// Protection domains of one dialog, and challenges read from one answer. Two are common; further ones are not answered.
 pub const SIP_REALMS_MAX: usize = 8;
+
+/// How long a caller waits for a signer's certificate. Most are on our shelf already; one that takes longer serves the
+/// next call, and this one goes on without a result.
+pub const STIR_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long a certificate is fetched at most. Then its address counts as out of reach for [`STIR_REFUSED_KEPT`].
+pub const STIR_FETCH_MAX: Duration = Duration::from_secs(5);
+
+/// Certificates being fetched at once. An honest hour needs a handful; further calls go on without a result.
+pub const STIR_FETCHES_MAX: usize = 16;
+
+/// Longest chain of certificates that we read: real ones have some 4 KiB. A longer answer is no certificate.
+pub const STIR_CERTIFICATE_LEN_MAX: usize = 64 * 1024;
+
+/// Certificates kept. A country has some hundred signers with a few certificates each; the one that would be stale first
+/// makes room.
+pub const STIR_CERTIFICATES_MAX: usize = 1024;
+
+/// How long a certificate is kept whose server says nothing about it.
+pub const STIR_KEPT: Duration = Duration::from_secs(3600);
+
+/// How long a certificate is kept at least, so that a server cannot make us ask for every call.
+pub const STIR_KEPT_MIN: Duration = Duration::from_secs(60);
+
+/// How long a certificate is kept at most, so that a replaced one is seen within a day.
+pub const STIR_KEPT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an address that gave no good certificate is not asked again. Short, because it may be a passing trouble.
+pub const STIR_REFUSED_KEPT: Duration = Duration::from_secs(30);

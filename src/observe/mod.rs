@@ -24,6 +24,7 @@ use Kind::{Counter, Gauge, Histogram};
 /// Name, kind, and what it tells whoever is on call.
 pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_invites_total", Counter, "INVITEs by what became of them: taken, or why not"),
+    ("ringback_referrals_total", Counter, "REFERs of the other side: considered, or forbidden by the trunk"),
     ("ringback_calls_active", Gauge, "calls that are up"),
     ("ringback_calls_total", Counter, "calls that ended, by reason"),
     ("ringback_calls_broken_total", Counter, "calls whose own logic failed; each is a fault of ours"),
@@ -36,6 +37,8 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_agent_underruns_total", Counter, "times an agent's audio ran dry in the middle of an utterance"),
     ("ringback_clips_missing_total", Counter, "prompts that could not be played"),
     ("ringback_http_requests_total", Counter, "requests of actions by result"),
+    ("ringback_identities_total", Counter, "signed callers' identities, by what they came to"),
+    ("ringback_identity_fetches_total", Counter, "certificates of signers fetched, by result"),
     ("ringback_journal_errors_total", Counter, "journal lines that could not be written"),
     (
         "ringback_legs_quiet_total",

@@ -76,6 +76,13 @@ impl Egress {
     }
 }
 
+impl Egress {
+    /// Whether the origin of a URL stands on the list.
+    pub(super) fn lists(&self, url: &Url) -> bool {
+        Origin::of(url).is_some_and(|origin| self.allow.contains(&origin))
+    }
+}
+
 impl Origin {
     fn of(url: &Url) -> Option<Origin> {
         let known = matches!(url.scheme(), "http" | "https");

@@ -74,6 +74,11 @@ impl Http {
         })
     }
 
+    /// Whether an admin listed the origin of this URL by name.
+    pub(crate) fn lists(&self, url: &str) -> bool {
+        address(url).is_ok_and(|url| self.egress.lists(&url))
+    }
+
     /// As [`Http::ask`], with headers and body as they are.
     pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<Answer, HttpFailure> {
         let url = address(exchange.url.reveal())?;
@@ -107,6 +112,13 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// Whether that is all of it.
     pub(crate) is_whole: bool,
+}
+
+impl Answer {
+    /// Whether it is what was asked for.
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
 }
 
 // What frames the message or chooses the host is ours to write.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::model::limits;
+use crate::model::{Secret, limits};
 
 /// Where to listen and how to present ourselves.
 #[derive(Clone, Debug)]
@@ -13,6 +13,16 @@ pub struct SipConfig {
     pub udp: Vec<SocketAddr>,
     /// TCP listeners, as `udp`.
     pub tcp: Vec<SocketAddr>,
+    /// TLS listeners, as `udp`. They need a certificate in `tls`.
+    pub listen_tls: Vec<SocketAddr>,
+    /// WebSocket listeners without TLS: for a proxy in front that has it (RFC 7118).
+    pub ws: Vec<SocketAddr>,
+    /// WebSocket listeners with the certificate of `tls`; they ask no client for one.
+    pub wss: Vec<SocketAddr>,
+    /// Certificates, ours and theirs.
+    pub tls: SipTls,
+    /// The DNS servers to ask; `None` asks those of the system.
+    pub nameservers: Option<Vec<SocketAddr>>,
     /// The `User-Agent` and `Server` headers.
     pub user_agent: String,
     /// The user part of our Contact.
@@ -35,6 +45,11 @@ impl Default for SipConfig {
         SipConfig {
             udp: Vec::new(),
             tcp: Vec::new(),
+            listen_tls: Vec::new(),
+            ws: Vec::new(),
+            wss: Vec::new(),
+            tls: SipTls::default(),
+            nameservers: None,
             user_agent: concat!("ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
             contact_user: "ringback".to_owned(),
             advertised: None,
@@ -45,6 +60,79 @@ impl Default for SipConfig {
         }
     }
 }
+
+/// Certificates, ours and theirs. All of it is PEM.
+#[derive(Clone, Debug, Default)]
+pub struct SipTls {
+    /// Who we are: on listeners, and towards servers that ask.
+    pub identity: Option<TlsIdentity>,
+    /// Whether TLS listeners ask their clients for a certificate.
+    pub client_certificates: ClientCertificates,
+    /// The roots of those.
+    pub client_ca: Option<Vec<u8>>,
+    /// The roots that servers must stand on when we connect.
+    pub trust: Trust,
+    /// Whether `*.example.com` stands for its hosts in the certificates of servers. RFC 5922 §7.2 forbids it, and some
+    /// carriers rely on it.
+    pub wildcards: bool,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub struct TlsIdentity {
+    /// The chain, ours first.
+    pub certificate: Vec<u8>,
+    /// The private key.
+    pub key: Secret,
+}
+
+/// Whether a TLS listener asks its clients for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// It does not ask.
+    #[default]
+    Off,
+    /// It asks; who shows none is let in without a name, who shows a bad one is not let in.
+    Request,
+    /// It insists.
+    Require,
+}
+
+/// Whose servers are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Whom this machine believes.
+    #[default]
+    System,
+    /// These roots, and no others.
+    Pem(Vec<u8>),
+}
+
+/// Why TLS cannot be spoken as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsError {
+    /// A TLS listener has no certificate to show.
+    NoIdentity,
+    /// Client certificates are asked for, and nobody says who signs them.
+    NoClientCa,
+    /// Our certificate and key are of no use.
+    Identity(String),
+    /// Roots that others must stand on are of no use.
+    Roots(String),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::NoIdentity => f.write_str("a TLS listener needs a certificate and a key"),
+            TlsError::NoClientCa => f.write_str("client certificates are asked for, but no CA for them is given"),
+            TlsError::Identity(reason) => write!(f, "cannot use our certificate: {reason}"),
+            TlsError::Roots(reason) => write!(f, "cannot use the CA certificates: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
 
 /// The three times of RFC 3261 §17 from which all others follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +163,8 @@ impl SipTimers {
 pub enum SipError {
     /// No listener is configured.
     NoListener,
+    /// TLS cannot be spoken as configured.
+    Tls(TlsError),
     /// The socket could not be opened.
     Bind {
         /// Where.
@@ -87,7 +177,8 @@ pub enum SipError {
 impl fmt::Display for SipError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SipError::NoListener => f.write_str("SIP has nothing to listen on: give a UDP or TCP address"),
+            SipError::NoListener => f.write_str("SIP has nothing to listen on: give it an address"),
+            SipError::Tls(error) => write!(f, "SIP over TLS: {error}"),
             SipError::Bind { address, reason } => write!(f, "cannot listen for SIP on {address}: {reason}"),
         }
     }

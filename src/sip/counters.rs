@@ -35,6 +35,8 @@ pub struct SipCounters {
     pub connections: u64,
     /// Connections that were not let in: too many, or from a source that is shut out.
     pub connections_refused: u64,
+    /// Connections on which TLS or WebSocket could not be agreed on, whoever opened them.
+    pub handshakes_failed: u64,
     /// Datagrams of sources that are shut out.
     pub sources_refused: u64,
 }
@@ -49,6 +51,7 @@ pub(super) struct Counts {
     pub(super) send_failures: AtomicU64,
     pub(super) connections_refused: AtomicU64,
     pub(super) sources_refused: AtomicU64,
+    pub(super) handshakes_failed: AtomicU64,
     transactions: AtomicU64,
     connections: AtomicU64,
     pub(super) dropped: AtomicU64,
@@ -97,6 +100,7 @@ impl Counts {
             connections: read(&self.connections),
             connections_refused: read(&self.connections_refused),
             sources_refused: read(&self.sources_refused),
+            handshakes_failed: read(&self.handshakes_failed),
         }
     }
 }

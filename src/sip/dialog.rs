@@ -5,7 +5,7 @@ use std::time::Duration;
 use sipx_sip::{HeaderName, Headers, Method, Request, Response, TransactionKey, Uri, update};
 
 use super::digest::Digest;
-use super::event::SipEvent;
+use super::event::{Replaces, SipEvent};
 use super::message::{self, Own};
 use crate::model::limits;
 
@@ -83,6 +83,8 @@ pub(super) enum Timer {
     Chase,
     /// 64·T1: its PRACK will not come.
     ChaseEnd,
+    /// The other side has had its time to hear how its referral ended; now BYE goes.
+    News,
     /// Two requests collided; ours may be tried again (RFC 3261 §14.1).
     Glare,
     /// Not even a 100 has come to our INVITE.
@@ -182,6 +184,32 @@ impl Dialog {
     /// Whether a request names the other side of this dialog.
     pub(super) fn is_from_peer(&self, request: &Request) -> bool {
         message::tag(&request.headers, &HeaderName::From).unwrap_or_default() == self.remote_tag
+    }
+
+    pub(super) fn has_remote_tag(&self, tag: &[u8]) -> bool {
+        self.remote_tag == tag
+    }
+
+    /// Our address as they know it, without our tag.
+    pub(super) fn local_address(&self) -> Vec<u8> {
+        match sipx_sip::Address::parse(&self.local, "From") {
+            Ok(address) => [b"<".as_slice(), &address.uri.to_bytes(), b">"].concat(),
+            Err(_) => self.local.clone(),
+        }
+    }
+
+    /// Where the other side is reached, and how it knows this dialog: the tags the other way round (RFC 3891 §3).
+    pub(super) fn as_named_by_peer(&self) -> (String, Replaces) {
+        let address = sipx_sip::Address::parse(&self.local, "From").ok();
+        let our_tag = address.as_ref().and_then(sipx_sip::Address::tag).unwrap_or_default();
+        let replaces = Replaces {
+            call_id: message::text(&self.call_id),
+            to_tag: message::text(&self.remote_tag),
+            from_tag: message::text(our_tag),
+            early_only: false,
+            dialog: None,
+        };
+        (message::text(&bare(&self.target).to_bytes()), replaces)
     }
 
     /// Takes the number of a request; `false` when it comes after a later one (RFC 3261 §12.2.2). Gaps are fine.

@@ -143,6 +143,8 @@ fn admit(request: &Request, tag: &str) -> Verdict {
         _ if in_dialog => Verdict::Serve(Kind::InDialog),
         Method::Invite => Verdict::Serve(Kind::Call),
         Method::Options => Verdict::Answer(Box::new(capabilities(request, Some(tag)))),
+        // Calls are moved within calls; whoever is not on one has nobody to move.
+        Method::Refer => Verdict::Answer(Box::new(message::respond(request, 403, Some(tag)))),
         // BYE, INFO, PRACK and UPDATE live only within dialogs.
         _ => Verdict::Answer(Box::new(message::respond(request, 481, Some(tag)))),
     }
@@ -165,7 +167,15 @@ fn with(mut response: Response, name: HeaderName, value: &str) -> Response {
 fn is_served(method: &Method) -> bool {
     matches!(
         method,
-        Method::Invite | Method::Cancel | Method::Bye | Method::Options | Method::Info | Method::Prack | Method::Update
+        Method::Invite
+            | Method::Cancel
+            | Method::Bye
+            | Method::Options
+            | Method::Info
+            | Method::Prack
+            | Method::Update
+            | Method::Refer
+            | Method::Notify
     )
 }
 
@@ -175,7 +185,7 @@ fn is_gmt(headers: &sipx_sip::Headers) -> bool {
 }
 
 /// Extensions that a peer may insist on (RFC 3261 §8.2.2.3).
-const UNDERSTOOD: [&str; 2] = [OPTION_TAG, TIMER];
+const UNDERSTOOD: [&str; 4] = [OPTION_TAG, TIMER, "replaces", "norefersub"];
 
 fn takes_sdp(request: &Request) -> bool {
     let mut accepts = request.headers.get_all(&HeaderName::Accept).peekable();

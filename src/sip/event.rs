@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::digest::Login;
-use crate::model::{Codec, Pii};
+use crate::model::{Address, Codec, Pii};
 use crate::trunk::SessionRules;
 
 /// SIP's idea of one leg, inbound or outbound. Given by us and unique in the process; the network never sees it.
@@ -25,6 +25,30 @@ pub enum Transport {
     Udp,
     /// A byte stream.
     Tcp,
+    /// A byte stream within TLS.
+    Tls,
+    /// Messages of a WebSocket (RFC 7118).
+    Ws,
+    /// The same within TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Whether messages travel on connections, so that none is lost without our hearing of it.
+    pub fn is_stream(self) -> bool {
+        self != Transport::Udp
+    }
+
+    /// The name in a Via header.
+    pub(super) fn via(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
+        }
+    }
 }
 
 impl fmt::Display for Transport {
@@ -32,6 +56,9 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
         })
     }
 }
@@ -100,6 +127,13 @@ pub enum SipEvent {
         /// Q.850 cause, when one was given (RFC 3326).
         cause: Option<u8>,
     },
+    /// Something about a referral on an answered dialog.
+    Refer {
+        /// Which.
+        dialog: DialogId,
+        /// What.
+        news: ReferNews,
+    },
     /// An INFO request, already answered with 200: mostly keys pressed on old equipment.
     Info {
         /// Which.
@@ -160,6 +194,7 @@ impl SipEvent {
             | SipEvent::Answered { dialog, .. }
             | SipEvent::Failed { dialog, .. }
             | SipEvent::Ended { dialog, .. }
+            | SipEvent::Refer { dialog, .. }
             | SipEvent::Info { dialog, .. }
             | SipEvent::Reinvited { dialog, .. }
             | SipEvent::ReofferFailed { dialog, .. }
@@ -200,6 +235,8 @@ pub struct Invite {
     pub max_forwards: u8,
     /// The host names that the peer proved with its TLS certificate; empty when it showed none.
     pub tls_names: Vec<String>,
+    /// It wants to take the place of a call that is up (RFC 3891): which, or the status that refuses it.
+    pub replaces: Option<Result<DialogId, u16>>,
     /// Call-ID, for logs and traces.
     pub call_id: String,
     /// The headers that do not steer SIP itself, in order, at most [`crate::model::limits::SIP_HEADERS_MAX`] of them.
@@ -216,6 +253,75 @@ impl Invite {
     pub fn objection(&self, rules: &SessionRules) -> Option<u16> {
         self.expires.is_some_and(|expires| expires < rules.expires_min).then_some(422)
     }
+}
+
+/// What the other side wants of a referral, or says of ours.
+#[derive(Clone, Debug)]
+pub enum ReferNews {
+    /// They want us to call somebody; [`ReferOrder::Take`] it or [`ReferOrder::Refuse`] it.
+    Asked(Box<Refer>),
+    /// They do what we asked.
+    Accepted,
+    /// They said how it goes: a provisional status.
+    Progress(u16),
+    /// They do not do it; `None` when they did not even answer.
+    Refused(Option<u16>),
+    /// They did it, and this is how it ended; `None` when they did not say.
+    Ended(Option<u16>),
+}
+
+/// A REFER (RFC 3515). Everything in it was written by a stranger.
+#[derive(Clone, Debug)]
+pub struct Refer {
+    /// Whom to call.
+    pub to: Pii<Address>,
+    /// The call that the new one is to take the place of.
+    pub replaces: Option<Replaces>,
+    /// Who refers, as it wants to be shown to the new party.
+    pub referred_by: Option<Pii<String>>,
+    /// Further headers for the INVITE, of those that may be chosen by a stranger.
+    pub headers: Vec<(String, Pii<String>)>,
+}
+
+/// A dialog as its other side names it (RFC 3891).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaces {
+    /// Its Call-ID.
+    pub call_id: String,
+    /// The tag of whoever gets the INVITE.
+    pub to_tag: String,
+    /// The tag of the one who is to be replaced.
+    pub from_tag: String,
+    /// Only while it rings.
+    pub early_only: bool,
+    /// The dialog here that it names, if it is one of ours that is answered.
+    pub dialog: Option<DialogId>,
+}
+
+/// What becomes of a referral.
+#[derive(Clone, Debug)]
+pub enum ReferOrder {
+    /// Theirs is carried out: 202.
+    Take,
+    /// Theirs is not.
+    Refuse {
+        /// 400 to 699.
+        status: u16,
+    },
+    /// Whom they named rings.
+    Rings,
+    /// Theirs has ended like this; the last of it.
+    Ended {
+        /// 200 to 699.
+        status: u16,
+    },
+    /// They shall call somebody.
+    Send {
+        /// The value of Refer-To. Ignored when somebody is to be replaced.
+        to: String,
+        /// A dialog of ours in which they shall take our place.
+        replacing: Option<DialogId>,
+    },
 }
 
 /// Somebody's name and address in a header.
@@ -268,6 +374,8 @@ pub enum SipCommand {
     },
     /// Places a call. The id comes from [`super::Sip::new_dialog`].
     Dial(Box<Dial>),
+    /// Something about a referral on an answered dialog.
+    Refer(ReferOrder),
     /// Ends the dialog in whatever way fits: CANCEL, BYE, or 480.
     HangUp {
         /// Q.850 cause to tell them (RFC 3326).
@@ -308,6 +416,8 @@ pub struct Dial {
     /// How many hops it may take; the usual 70 when `None`. A call that is passed on has one less than it came with
     /// (RFC 7332 §4).
     pub max_forwards: Option<u8>,
+    /// The referral that it carries out: who refers, and whose place is to be taken.
+    pub referred: Option<Box<Refer>>,
     /// Where to send it instead of where the URI leads: an outbound proxy.
     pub target: Option<(SocketAddr, Transport)>,
     /// What is agreed with the trunk on dialogs.

@@ -11,9 +11,9 @@ use super::refresh::TIMER;
 use crate::model::{Pii, limits};
 
 /// The methods we serve, as the Allow header lists them.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
 /// The extensions we know, as the Supported header lists them within a dialog. `100rel` is for INVITEs that begin one.
-pub(super) const SUPPORTED: &str = "timer";
+pub(super) const SUPPORTED: &str = "timer, replaces, norefersub";
 pub(super) const SDP: &str = "application/sdp";
 
 /// Octets as text: UTF-8, or else Latin-1, which every octet is.
@@ -202,6 +202,7 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
         transport,
         max_forwards: max_forwards(headers),
         tls_names: Vec::new(),
+        replaces: None,
         call_id: text(&call_id(headers)),
         headers: passed_on(headers),
         sdp: sdp(headers, request.body()),
@@ -308,6 +309,18 @@ pub(super) fn dial(dial: &Dial, call_id: &str, tag: &str, own: &Own) -> Option<R
         let called = escape_user(called.reveal());
         put(headers, name("Diversion"), format!("<sip:{called}@{}>;reason=unconditional;counter=1", own.host));
     }
+    if let Some(refer) = &dial.referred {
+        if let Some(replaces) = &refer.replaces {
+            put(headers, HeaderName::Replaces, super::refer::write_replaces(replaces));
+        }
+        // RFC 3892 §2.2: the new party learns who sent the caller.
+        if let Some(by) = &refer.referred_by {
+            put(headers, HeaderName::ReferredBy, by.reveal().clone());
+        }
+        for (name, value) in &refer.headers {
+            put(headers, HeaderName::parse(&name.clone().into_bytes().into()), value.reveal().clone());
+        }
+    }
     for (name, value) in dial.headers.iter().take(limits::SIP_HEADERS_MAX) {
         let name = HeaderName::parse(&name.clone().into_bytes().into());
         if !steers_sip(&name) && value.reveal().len() <= limits::SIP_HEADER_LEN_MAX {
@@ -372,6 +385,7 @@ pub(super) fn reason_phrase(status: u16) -> &'static str {
         100 => "Trying",
         180 => "Ringing",
         200 => "OK",
+        202 => "Accepted",
         302 => "Moved Temporarily",
         400 => "Bad Request",
         403 => "Forbidden",
@@ -385,6 +399,10 @@ pub(super) fn reason_phrase(status: u16) -> &'static str {
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
         422 => "Session Interval Too Small",
+        428 => "Use Identity Header",
+        436 => "Bad Identity Info",
+        437 => "Unsupported Credential",
+        438 => "Invalid Identity Header",
         469 => "Bad Info Package",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",

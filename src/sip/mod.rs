@@ -20,6 +20,7 @@ mod message;
 #[cfg(feature = "shell")]
 mod net;
 mod offers;
+mod refer;
 mod refresh;
 mod reliable;
 mod session;
@@ -32,11 +33,14 @@ mod uas;
 #[cfg(feature = "shell")]
 mod wire;
 
-pub use config::{SipConfig, SipError, SipTimers};
+pub use config::{ClientCertificates, SipConfig, SipError, SipTimers, SipTls, TlsError, TlsIdentity, Trust};
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
 pub use digest::Login;
-pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, SipCommand, SipEvent, Terms, Transport};
+pub use event::{
+    By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, Refer, ReferNews, ReferOrder, Replaces, SipCommand,
+    SipEvent, Terms, Transport,
+};
 #[doc(hidden)]
 pub use fuzz::{fuzz_door, fuzz_header};
 #[cfg(feature = "shell")]

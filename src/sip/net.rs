@@ -46,9 +46,21 @@ pub(super) enum Way {
     /// Straight to an address.
     Known(Hop),
     /// To a name that has to be looked up.
-    Named { host: String, port: u16, transport: Transport },
+    Named(Name),
     /// Nowhere: not a SIP URI, or over a transport that we do not speak.
     Nowhere,
+}
+
+/// A host that has to be looked up, and what its URI says beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    pub(super) transport: Option<Transport>,
+    /// The transport when neither the URI nor DNS names one.
+    pub(super) default: Transport,
+    /// A `sips:` URI.
+    pub(super) is_secure: bool,
 }
 
 impl Hop {
@@ -78,6 +90,9 @@ impl Net {
         let parameter = match transport {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+            // RFC 7118 §5.2: `ws` for both.
+            Transport::Ws | Transport::Wss => ";transport=ws",
         };
         Own {
             sent_by: format!("{host}:{port}"),
@@ -97,22 +112,18 @@ impl Net {
         {
             return Some(at);
         }
-        let is_stream = hop.transport != Transport::Udp;
         self.endpoints
             .iter()
             .position(fits)
-            .or_else(|| if is_stream { self.endpoints.iter().position(reaches) } else { None })
+            .or_else(|| if hop.transport.is_stream() { self.endpoints.iter().position(reaches) } else { None })
     }
 
     /// The request with a Via of its own, ready to leave from this endpoint.
     pub(super) fn address(&self, request: &Request, hop: &Hop, endpoint: usize) -> Request {
         let own = self.own(endpoint, hop);
-        let name = match hop.transport {
-            Transport::Udp => "UDP",
-            Transport::Tcp => "TCP",
-        };
         // RFC 3581: `rport` asks for the answer to come back to the port that we send from.
-        let via = format!("SIP/2.0/{name} {};rport;branch={}", own.sent_by, sipx_transport::new_branch());
+        let via =
+            format!("SIP/2.0/{} {};rport;branch={}", hop.transport.via(), own.sent_by, sipx_transport::new_branch());
         let mut request = request.clone();
         let via = Header::build(HeaderName::Via, via.into_bytes());
         request.headers.push_front(via.expect("a Via that we wrote has no line break in it"));
@@ -172,21 +183,38 @@ pub(super) fn hops(request: &Request, hop: Hop) -> Vec<Hop> {
 
 /// Where a URI leads; `default` is the transport when it names none.
 pub(super) fn way(uri: &Uri, default: Transport) -> Way {
-    let transport = match uri.transport().map(<[u8]>::to_ascii_lowercase).as_deref() {
-        None => default,
-        Some(b"udp") => Transport::Udp,
-        Some(b"tcp") => Transport::Tcp,
-        Some(_) => return Way::Nowhere,
-    };
-    // TLS is not spoken yet, and a `sips:` URI must not travel in the clear.
-    if uri.scheme().as_bytes() != b"sip" {
+    let is_secure = uri.scheme().is_secure();
+    if !uri.scheme().is_sip() {
         return Way::Nowhere;
     }
-    let port = uri.port().unwrap_or(5060);
+    let transport = match (uri.transport().map(<[u8]>::to_ascii_lowercase).as_deref(), is_secure) {
+        (None, false) => None,
+        (Some(b"udp"), false) => Some(Transport::Udp),
+        (Some(b"tcp"), false) => Some(Transport::Tcp),
+        // RFC 3261 §26.2.2: what is secure travels within TLS, whatever lies below.
+        (None | Some(b"tcp"), true) | (Some(b"tls"), _) => Some(Transport::Tls),
+        // Nobody connects to a WebSocket client: it is reached on the connection that it opened.
+        (Some(_), _) => return Way::Nowhere,
+    };
     match uri.host() {
-        Some(Host::Ip(ip)) => Way::Known(Hop::new(SocketAddr::new(*ip, port), transport)),
-        Some(name) => Way::Named { host: String::from_utf8_lossy(&name.to_bytes()).into_owned(), port, transport },
+        Some(Host::Ip(ip)) => {
+            let transport = transport.unwrap_or(default);
+            let port = uri.port().unwrap_or(if transport == Transport::Tls { 5061 } else { 5060 });
+            Way::Known(Hop::new(SocketAddr::new(*ip, port), transport))
+        }
+        Some(name) => {
+            let host = String::from_utf8_lossy(&name.to_bytes()).to_ascii_lowercase();
+            Way::Named(Name { host, port: uri.port(), transport, default, is_secure })
+        }
         None => Way::Nowhere,
+    }
+}
+
+impl Own {
+    /// The Contact of a dialog that is secure from end to end (RFC 3261 §12.1.1).
+    pub(super) fn secured(mut self) -> Own {
+        self.contact = self.contact.replacen("<sip:", "<sips:", 1).replace(";transport=tls", "");
+        self
     }
 }
 

@@ -3,6 +3,7 @@
 //! Requests of the other side are served here, and our own sent: offers and refreshes (`ours`), one at a time.
 
 mod ours;
+mod refers;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::door;
 use super::event::{By, DialogId, Loss, SipEvent};
 use super::message::{self, Own};
 use super::offers::{Offers, Open};
+use super::refer::Refers;
 use super::refresh::{self, Refresh};
 use crate::model::{Codec, Pii};
 use crate::trunk::SessionRules;
@@ -31,6 +33,7 @@ pub(super) struct Session {
     dice: Dice,
     standing: Standing,
     mine: Mine,
+    refers: Refers,
 }
 
 #[derive(Debug)]
@@ -75,7 +78,18 @@ impl Session {
     /// A dialog that is not answered yet.
     pub(super) fn early(seed: Seed) -> Session {
         let Seed { id, dialog, own, timers, offers, refresh, dice, fork } = seed;
-        Session { id, dialog, own, timers, offers, refresh, dice, standing: Standing::Early, mine: Mine::new(fork) }
+        Session {
+            id,
+            dialog,
+            own,
+            timers,
+            offers,
+            refresh,
+            dice,
+            standing: Standing::Early,
+            mine: Mine::new(fork),
+            refers: Refers::default(),
+        }
     }
 
     /// What is agreed with the peer on dialogs, and what we can speak; before the dialog is answered.
@@ -182,6 +196,9 @@ impl Session {
             (Standing::Early, Method::Update) if !self.offers.is_settled() => out.push(self.later(key, request)),
             (Standing::Early | Standing::Steady, Method::Update) => self.on_update(key, request, out),
             (Standing::Steady, Method::Invite) => self.on_reinvite(key, request, out),
+            (Standing::Early, Method::Refer | Method::Notify) => out.push(refuse(481)),
+            (_, Method::Refer) => self.refers.on_refer(self.id, key, request, out),
+            (_, Method::Notify) => self.refers.on_notify(self.id, key, request, out),
             // The front door lets no other method in.
             (Standing::Early | Standing::Answered(_) | Standing::Steady, _) => {
                 let mut response = message::respond(request, 405, None);
@@ -244,6 +261,8 @@ impl Session {
                 self.mine.wants_refresh = true;
                 self.ask_next(out);
             }
+            // They do not answer our NOTIFY; they have had their time.
+            (Standing::Answered(_) | Standing::Steady, Timer::News) => self.leave_at_last(out),
             (Standing::Early | Standing::Answered(_) | Standing::Steady, Timer::Glare) => {
                 self.mine.waits = false;
                 self.ask_next(out);
@@ -256,11 +275,16 @@ impl Session {
 
     /// We hang up. The gateway is told at once.
     pub(super) fn hang_up(&mut self, cause: Option<u8>, out: &mut Vec<Out>) {
+        if self.refers.leaving.is_some() {
+            return;
+        }
+        let is_told = self.refers.is_telling();
         match &mut self.standing {
             Standing::Answered(answered) if matches!(answered.purpose, Purpose::Call) => {
                 answered.purpose = Purpose::CallToEnd(cause);
             }
             Standing::Answered(answered) if matches!(answered.purpose, Purpose::Refresh) => self.leave(cause, out),
+            Standing::Steady if is_told => self.leave_later(cause, out),
             Standing::Steady => self.leave(cause, out),
             // It has been told already, or is not answered, which is another way to end.
             Standing::Early | Standing::Answered(_) | Standing::Leaving { .. } | Standing::Over => return,
@@ -300,7 +324,9 @@ impl Session {
 
     /// Nothing more is asked or awaited, but what an INVITE of ours in the air still brings: its 2xx wants an ACK.
     fn fall_silent(&mut self, is_done: bool, out: &mut Vec<Out>) {
-        let timers = [Timer::Repeat, Timer::Patience, Timer::Refresh, Timer::Expire, Timer::Glare];
+        let timers = [Timer::Repeat, Timer::Patience, Timer::Refresh, Timer::Expire, Timer::Glare, Timer::News];
+        self.refers.leaving = None;
+        self.refers.refuse(603, out);
         out.extend(timers.map(Out::Disarm));
         self.standing = Standing::Leaving { is_done };
         if self.mine.is_inviting() {
@@ -320,7 +346,7 @@ impl Session {
         let is_told = match &self.standing {
             Standing::Answered(answered) => matches!(answered.purpose, Purpose::CallToEnd(_)),
             Standing::Leaving { .. } | Standing::Over => true,
-            Standing::Early | Standing::Steady => false,
+            Standing::Early | Standing::Steady => self.refers.leaving.is_some(),
         };
         if !is_told {
             let cause = message::q850(&request.headers);

@@ -8,7 +8,7 @@ use super::config::SipTimers;
 use super::dialog::{Out, Timer};
 use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
 use super::message::{self, Own};
-use super::net::{self, Hop, Way};
+use super::net::{self, Hop, Name, Way};
 use super::session::Dice;
 use super::uac::{Beginning, Uac};
 use super::uas::{Birth, Uas};
@@ -158,11 +158,21 @@ fn uris_lead_somewhere_or_nowhere() {
     assert_eq!(way("sip:a@192.0.2.1"), known("192.0.2.1:5060", Transport::Udp));
     assert_eq!(way("sip:192.0.2.1:5070;transport=TCP;lr"), known("192.0.2.1:5070", Transport::Tcp));
     assert_eq!(way("sip:a@[2001:db8::1]"), known("[2001:db8::1]:5060", Transport::Udp));
-    assert_eq!(
-        way("sip:a@carrier.example;transport=udp"),
-        Way::Named { host: "carrier.example".to_owned(), port: 5060, transport: Transport::Udp }
-    );
-    for text in ["sips:a@192.0.2.1", "sip:a@192.0.2.1;transport=tls", "tel:+4412"] {
+    assert_eq!(way("sip:a@192.0.2.1;transport=tls"), known("192.0.2.1:5061", Transport::Tls));
+    assert_eq!(way("sips:a@192.0.2.1;transport=tcp"), known("192.0.2.1:5061", Transport::Tls));
+    let name = |transport, is_secure| {
+        let host = "carrier.example".to_owned();
+        Way::Named(Name { host, port: None, transport, default: Transport::Udp, is_secure })
+    };
+    assert_eq!(way("sip:a@Carrier.Example;transport=udp"), name(Some(Transport::Udp), false));
+    assert_eq!(way("sip:a@carrier.example"), name(None, false));
+    assert_eq!(way("sips:a@carrier.example"), name(Some(Transport::Tls), true));
+    for text in [
+        "sips:a@192.0.2.1;transport=udp",
+        "sip:a@192.0.2.1;transport=ws",
+        "sip:a@192.0.2.1;transport=sctp",
+        "tel:+4412",
+    ] {
         assert_eq!(way(text), Way::Nowhere, "{text}");
     }
 }

@@ -197,9 +197,19 @@ impl Uac {
                 }
             }
             (State::Talking { session, .. }, SipCommand::HangUp { cause }) => session.hang_up(cause, out),
+            (State::Talking { session, .. }, SipCommand::Refer(order)) => session.on_refer_order(order, out),
             (State::Talking { session, .. }, SipCommand::Reoffer { sdp }) => session.reoffer(sdp, out),
             // Already hanging up; and the other commands are for inbound calls.
             _ => {}
+        }
+    }
+
+    /// The answered dialog.
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Talking { session, .. } => Some(session),
+            // Those that are not answered have no name yet that lasts, or no future.
+            _ => None,
         }
     }
 
@@ -325,12 +335,12 @@ impl Uac {
             return None;
         }
         let dialog = Dialog::outgoing(&self.invite, response)?;
-        let session = self.session(dialog);
+        let session = self.session_of(dialog);
         self.forks.push(Fork { tag, session, numbers: Sequence::default() });
         Some(self.forks.len() - 1)
     }
 
-    fn session(&mut self, mut dialog: Dialog) -> Session {
+    fn session_of(&mut self, mut dialog: Dialog) -> Session {
         dialog.log_in(self.digest.clone());
         let fork = u16::try_from(self.forks.len()).unwrap_or(u16::MAX);
         let dice = Dice(self.dice.below(u64::MAX));
@@ -353,7 +363,7 @@ impl Uac {
         let early = self.forks.iter().position(|fork| fork.tag == tag);
         let mut session = match early {
             Some(at) => self.forks.swap_remove(at).session,
-            None => self.session(dialog.clone()),
+            None => self.session_of(dialog.clone()),
         };
         self.forks.clear();
         out.push(Out::Disarm(Timer::Glare));

@@ -119,8 +119,18 @@ impl Uas {
             (State::Waiting(waiting), SipCommand::Reoffer { sdp }) => waiting.session.reoffer(sdp, out),
             (State::Talking(session), SipCommand::Reoffer { sdp }) => session.reoffer(sdp, out),
             (State::Talking(session), SipCommand::HangUp { cause }) => session.hang_up(cause, out),
+            (State::Talking(session), SipCommand::Refer(order)) => session.on_refer_order(order, out),
             // The call went on or ended while the command was on its way; `Dial` is for the other direction.
-            (State::Waiting(_), SipCommand::Dial(_)) | (State::Talking(_) | State::Refused, _) => {}
+            (State::Waiting(_), SipCommand::Dial(_) | SipCommand::Refer(_))
+            | (State::Talking(_) | State::Refused, _) => {}
+        }
+    }
+
+    /// The answered dialog.
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Talking(session) => Some(session),
+            State::Waiting(_) | State::Refused => None,
         }
     }
 

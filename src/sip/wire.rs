@@ -14,16 +14,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::config::{SipConfig, SipError};
+use super::config::{SipConfig, SipError, SipTls, TlsError};
 use super::counters::{Counts, SipCounters};
 use super::dialog::{Ask, Letter, Out, Timer};
 use super::digest::Digest;
 use super::door::{self, Kind, Verdict};
-use super::event::{By, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+use super::event::{
+    By, Dial, DialogId, Failure, Invite, ReferNews, ReferOrder, Replaces, SipCommand, SipEvent, Transport,
+};
 use super::message;
 use super::net::{self, Hop, Net, Way};
-use super::session::Dice;
-use super::stack::{Gate, Happening, Incoming, Report, Stack};
+use super::refer;
+use super::session::{Dice, Session};
+use super::stack::{Gate, Happening, Incoming, Report, Stack, Tls};
 use super::uac::{Beginning, Uac};
 use super::uas::{Birth, Uas};
 use crate::model::limits;
@@ -33,6 +36,7 @@ use crate::model::limits;
 pub struct Sip {
     net: Arc<Net>,
     gate: Gate,
+    tls: Tls,
     counts: Arc<Counts>,
     orders: mpsc::Sender<Order>,
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -53,7 +57,7 @@ impl Sip {
     pub async fn bind(config: SipConfig) -> Result<(Sip, mpsc::Receiver<SipEvent>), SipError> {
         let counts = Arc::new(Counts::default());
         let (stack, net) = Stack::bind(&config, counts.clone())?;
-        let gate = stack.gate();
+        let (gate, tls) = (stack.gate(), stack.tls());
         let (events, events_out) = mpsc::channel(config.events.max(1));
         let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
 
@@ -72,10 +76,10 @@ impl Sip {
             events,
         };
         tasks.spawn(wire.run(orders_in));
-        Ok((Sip { net, gate, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+        Ok((Sip { net, gate, tls, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
     }
 
-    /// Where we really listen, in the order of the configuration: UDP first, then TCP.
+    /// Where we really listen, in the order of the configuration: UDP, TCP, TLS, WebSocket, and that within TLS.
     pub fn local_addrs(&self) -> Vec<(SocketAddr, Transport)> {
         self.net.endpoints.iter().map(|endpoint| (endpoint.bound, endpoint.transport)).collect()
     }
@@ -84,6 +88,15 @@ impl Sip {
     /// called for every packet, so it must be quick.
     pub fn filter_sources(&self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) {
         self.gate.set_filter(filter);
+    }
+
+    /// Takes other certificates for connections to come. Those that are open keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when they are of no use; then nothing changes.
+    pub fn reload_tls(&self, tls: SipTls) -> Result<(), TlsError> {
+        self.tls.reload(tls)
     }
 
     /// A name for a call that is about to be placed with [`SipCommand::Dial`].
@@ -195,6 +208,16 @@ impl Wire {
     }
 
     async fn on_command(&mut self, id: DialogId, command: SipCommand) {
+        let command = match command {
+            SipCommand::Refer(ReferOrder::Send { to, replacing: Some(other) }) => {
+                let session = self.calls.get(&other).and_then(|call| call.leg.session());
+                let to = session
+                    .map(Session::as_named_by_peer)
+                    .map_or(to, |(target, replaces)| refer::refer_to_replacing(&target, &replaces));
+                SipCommand::Refer(ReferOrder::Send { to, replacing: None })
+            }
+            command => command,
+        };
         let mut out = Vec::new();
         match (self.calls.get_mut(&id), command) {
             (None, SipCommand::Dial(dial)) => return self.dial(id, dial).await,
@@ -247,10 +270,20 @@ impl Wire {
             return self.respond(&key, response);
         }
 
+        let replaces = match refer::replaces(headers) {
+            Ok(replaces) => replaces.map(|replaces| self.replaced(&replaces)),
+            Err(status) => {
+                self.counts.refuse(status);
+                return self.respond(&key, message::respond(&request, status, Some(&tag)));
+            }
+        };
+
         let id = next_id();
         let own = self.net.own(endpoint, &peer);
+        let own = if request.uri.scheme().is_secure() { own.secured() } else { own };
         let name = (message::call_id(headers), tag.clone().into_bytes());
-        let invite = Invite { tls_names: tls_names.to_vec(), ..message::invite(&request, peer.addr, peer.transport) };
+        let invite =
+            Invite { tls_names: tls_names.to_vec(), replaces, ..message::invite(&request, peer.addr, peer.transport) };
         let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers, dice: new_dice() };
         let mut out = Vec::new();
         let uas = Uas::invited(birth, request, &mut out);
@@ -267,6 +300,19 @@ impl Wire {
             out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
         }
         self.carry_out(id, out).await;
+    }
+
+    /// The dialog that is to be replaced (RFC 3891 §3), or the status for one that is not there or may not be.
+    fn replaced(&self, replaces: &Replaces) -> Result<DialogId, u16> {
+        let name = (replaces.call_id.clone().into_bytes(), replaces.to_tag.clone().into_bytes());
+        let id = self.names.get(&name).copied().ok_or(481_u16)?;
+        let session = self.calls.get(&id).and_then(|call| call.leg.session());
+        match session.filter(|session| session.may_be_replaced_by(replaces.from_tag.as_bytes())) {
+            // It asked for one that is not answered yet, and it has been.
+            Some(_) if replaces.early_only => Err(486),
+            Some(_) => Ok(id),
+            None => Err(481),
+        }
     }
 
     async fn on_cancel(&mut self, key: TransactionKey, cancel: &Request, tag: &str) {
@@ -385,8 +431,9 @@ impl Wire {
         };
         match way {
             Way::Known(hop) => self.place(id, *dial, vec![hop]).await,
-            Way::Named { port, transport, .. } => {
-                let peer = Hop::new(([0, 0, 0, 0], port).into(), transport);
+            Way::Named(_) => {
+                // Nobody is met before the name is found.
+                let peer = Hop::new(([0, 0, 0, 0], 0).into(), Transport::Udp);
                 self.calls.insert(id, Call::new(Leg::Lookup(dial), peer, 0));
                 self.stack.look_up(id, way);
             }
@@ -400,6 +447,8 @@ impl Wire {
             return self.fail(id, Failure::Transport).await;
         };
         let own = self.net.own(endpoint, &hop);
+        let is_secure = dial.to.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"));
+        let own = if is_secure { own.secured() } else { own };
         let (call_id, tag) = (format!("{}@{}", new_token(), own.host), new_token());
         let Some(invite) = message::dial(&dial, &call_id, &tag, &own) else {
             return self.fail(id, Failure::BadRequest).await;
@@ -487,10 +536,10 @@ impl Wire {
             // Behind a NAT a peer writes an address of its own network; then where we met it is all we know.
             Way::Known(hop) => net::is_hidden(hop.addr.ip(), call.peer.addr.ip()),
             Way::Nowhere => true,
-            Way::Named { .. } => false,
+            Way::Named(_) => false,
         };
         // A caller on TCP has a connection open; a new one to its Contact often meets a closed door.
-        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport != Transport::Udp;
+        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport.is_stream();
         let stays = !letter.is_routed && (is_hidden || has_connection);
         Some((if stays { vec![met, way] } else { vec![way, met] }, call.endpoint))
     }
@@ -506,7 +555,12 @@ impl Wire {
         }
     }
 
-    fn tell(&mut self, event: SipEvent) {
+    fn tell(&mut self, mut event: SipEvent) {
+        if let SipEvent::Refer { news: ReferNews::Asked(refer), .. } = &mut event
+            && let Some(replaces) = &mut refer.replaces
+        {
+            replaces.dialog = self.replaced(replaces).ok();
+        }
         if !self.backlog.is_empty() {
             self.backlog.push_back(event);
             return;
@@ -546,6 +600,17 @@ impl Wire {
                 self.on_command(id, refusal).await;
             }
             self.on_command(id, SipCommand::HangUp { cause: None }).await;
+        }
+    }
+}
+
+impl Leg {
+    /// The dialog, once it is answered.
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Leg::In(uas) => uas.session(),
+            Leg::Out(uac) => uac.session(),
+            Leg::Lookup(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{CallOpen, CallRecord, Direction, NewEvent, NewJob, Store, StoreError, begin, database, limit};
 use crate::call::Status;
-use crate::model::{CallId, Pii};
+use crate::model::{CallId, Pii, Verification};
 
 impl Store {
     /// Writes that a call has begun. Doing it again changes nothing.
@@ -198,6 +198,8 @@ struct WrittenOpen {
     trunk: Option<String>,
     journal: Option<String>,
     revision: String,
+    #[serde(default)]
+    identity: Option<Verification>,
 }
 
 fn write_open(open: &CallOpen) -> String {
@@ -211,6 +213,7 @@ fn write_open(open: &CallOpen) -> String {
         trunk: open.trunk.clone(),
         journal: open.journal.clone(),
         revision: open.revision.clone(),
+        identity: open.identity.clone(),
     };
     serde_json::to_string(&written).expect("plain data with text keys")
 }
@@ -227,6 +230,7 @@ fn read_open(row: &str) -> Result<CallOpen, StoreError> {
         trunk: written.trunk,
         journal: written.journal,
         revision: written.revision,
+        identity: written.identity,
     })
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::actions::RunResult;
 use crate::call::{Blame, Cause, Outcome, Speaker, Status};
-use crate::model::{CallId, Pii, Time};
+use crate::model::{Attestation, CallId, Pii, Time, Verification};
 
 /// What is known when a call begins, written while it rings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct CallOpen {
     pub journal: Option<String>,
     /// The configuration it runs on.
     pub revision: String,
+    /// Whether the caller is who it says; `None` when nobody looked.
+    pub identity: Option<Verification>,
 }
 
 /// Which way a call goes.
@@ -108,6 +110,24 @@ pub struct CallRecord {
     pub journal: Option<String>,
     /// The configuration it ran on.
     pub revision: String,
+    /// Whether the caller is who it says; `null` when nobody looked.
+    #[serde(default)]
+    pub identity: Option<RecordedIdentity>,
+}
+
+/// Whether the caller is who it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedIdentity {
+    /// `passed`, `failed`, `none` or `unknown`.
+    pub outcome: String,
+    /// Why it did not pass, in one word.
+    pub reason: Option<String>,
+    /// `A`, `B` or `C` (RFC 8588 §4).
+    pub attestation: Option<Attestation>,
+    /// Who put the call into the network, opaque.
+    pub origid: Option<String>,
+    /// Who checked: `identity` is we, `verstat` the trunk.
+    pub via: String,
 }
 
 /// One action that was run on a call.
@@ -202,6 +222,19 @@ impl CallRecord {
             recording: None,
             journal: open.journal.clone(),
             revision: open.revision.clone(),
+            identity: open.identity.as_ref().map(RecordedIdentity::new),
+        }
+    }
+}
+
+impl RecordedIdentity {
+    fn new(identity: &Verification) -> RecordedIdentity {
+        RecordedIdentity {
+            outcome: identity.verdict.label().to_owned(),
+            reason: identity.reason().map(str::to_owned),
+            attestation: identity.attestation,
+            origid: identity.origination_id.clone(),
+            via: identity.via.label().to_owned(),
         }
     }
 }

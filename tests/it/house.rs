@@ -37,7 +37,10 @@ impl House {
     /// Opens a house with a trunk for loopback, route `100` to the agent `desk`, and these files.
     pub(crate) async fn open(crm: Crm, files: Files<'_>) -> House {
         let dir = tempfile::tempdir().expect("a folder");
-        let gateway = gateway_toml(dir.path(), &crm);
+        let mut gateway = gateway_toml(dir.path(), &crm);
+        if files.iter().any(|(name, _)| *name == "signers.pem") {
+            gateway += "[identity]\ntrust = \"signers.pem\"\n";
+        }
         for (name, text) in
             [("gateway.toml", gateway.as_str()), ("routes.toml", ROUTES), ("trunks/carrier.toml", TRUNK)]
         {

@@ -43,6 +43,7 @@ pub(crate) fn open_call(number: u128) -> CallOpen {
         trunk: Some("acme".to_owned()),
         journal: Some("journals/1.jsonl".to_owned()),
         revision: "r7".to_owned(),
+        identity: None,
     }
 }
 

@@ -98,7 +98,7 @@ async fn a_call_refused_for_its_interval_is_placed_again_with_a_longer_one() {
     let mut gateway = Gateway::new().await;
     let (peer, _, invite) = calling(&gateway, rules(Some(100), 90)).await;
     assert_eq!((invite.header("session-expires"), invite.header("min-se")), ("100", "90"));
-    assert_eq!(invite.header("supported"), "100rel, timer");
+    assert_eq!(invite.header("supported"), "100rel, timer, replaces, norefersub");
 
     peer.send(invite.response("422 Session Interval Too Small", "x", "Min-SE: 500\r\n", "")).await;
     peer.expect("ACK").await;

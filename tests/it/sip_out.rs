@@ -279,7 +279,8 @@ async fn what_cannot_be_dialled_fails_at_once() {
     for (to, wanted) in [
         ("sip:", None),
         ("tel:+4412", None),
-        ("sips:bob@127.0.0.1", None),
+        ("sips:bob@127.0.0.1;transport=udp", None),
+        ("sips:bob@127.0.0.1:9", Some(Failure::Transport)),
         ("sip:bob@127.0.0.1;transport=ws", None),
         ("sip:bob@127.0.0.1?Subject=x", None),
         ("sip:bob@127.0.0.1\r\nX-Evil: 1", None),

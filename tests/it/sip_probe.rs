@@ -46,6 +46,11 @@ impl Gateway {
         Gateway { sip, events, udp, tcp }
     }
 
+    /// Its first listener of a kind.
+    pub(crate) fn at(&self, wanted: Transport) -> SocketAddr {
+        self.sip.local_addrs().into_iter().find(|(_, transport)| *transport == wanted).unwrap().0
+    }
+
     pub(crate) async fn event(&mut self) -> SipEvent {
         timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("the gateway lives")
     }
@@ -222,7 +227,7 @@ pub(crate) struct Msg {
 }
 
 impl Msg {
-    fn parse(octets: &[u8]) -> Msg {
+    pub(crate) fn parse(octets: &[u8]) -> Msg {
         let text = String::from_utf8_lossy(octets).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no end of headers:\n{text}"));
         let mut lines = head.split("\r\n");

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use ringback::actions::{RunOutcome, Workflow};
 use ringback::call::{RunRecord, Speaker, Status, Turn};
-use ringback::model::{Address, RunId, Time, limits};
-use ringback::store::{CallRecord, JobState, NewEvent, NewJob, Store, StoreError};
+use ringback::model::{Address, Attestation, RunId, Time, Verdict, Verification, Via, limits};
+use ringback::store::{CallOpen, CallRecord, JobState, NewEvent, NewJob, Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::outside::{Disk, now, open_call, outcome, record};
@@ -199,7 +199,11 @@ fn a_record_has_the_fields_and_times_of_the_feature_table() {
         interrupted: true,
     });
 
-    let record = CallRecord::new(&open_call(1), Some("recordings/1.wav".to_owned()), &outcome);
+    let identity =
+        Verification { attestation: Some(Attestation::B), ..Verification::bare(Verdict::Passed, Via::Verstat) };
+    let open = CallOpen { identity: Some(identity), ..open_call(1) };
+
+    let record = CallRecord::new(&open, Some("recordings/1.wav".to_owned()), &outcome);
 
     let expected = json!({
         "id": "00000000-0000-0000-0000-000000000001",
@@ -232,6 +236,7 @@ fn a_record_has_the_fields_and_times_of_the_feature_table() {
         "recording": "recordings/1.wav",
         "journal": "journals/1.jsonl",
         "revision": "r7",
+        "identity": {"outcome": "passed", "reason": null, "attestation": "B", "origid": null, "via": "verstat"},
     });
     assert_eq!(serde_json::to_value(&record).unwrap(), expected);
     let printed = format!("{record:?} {:?} {:?}", open_call(1), record.transcript);

@@ -348,7 +348,7 @@ impl Desk {
             SipEvent::Ended { by: By::Us, .. } => Some(Ending::WeHungUp),
             SipEvent::Ended { by: By::Them, .. } => Some(Ending::TheyHungUp),
             // Keys in the old way; our own side presses them in the audio only.
-            SipEvent::Info { .. } => None,
+            SipEvent::Refer { .. } | SipEvent::Info { .. } => None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{At, Check, Mistake, code, is_id};
-use crate::config::{Egress, Endpoint, Gateway, Limits, Media, Origin, Private, SipListeners, Store, raw};
+use crate::config::{Egress, Endpoint, Gateway, Limits, Media, Origin, Private, Signers, SipListeners, Store, raw};
 
 /// Ports of one call: RTP and RTCP of the caller and of whoever is on the other side.
 const PORTS_PER_CALL: u32 = 4;
@@ -35,6 +35,7 @@ impl Check<'_> {
             raw::Private::Allow => Private::Allow,
         };
         let admin = file.admin.as_ref().and_then(|admin| self.socket(&at.key("admin").key("listen"), &admin.listen));
+        self.wanted.trust = file.identity.trust.clone().map(|trust| (at.key("identity").key("trust"), trust));
         Some(Gateway {
             sip: SipListeners { udp, tcp },
             media,
@@ -42,6 +43,7 @@ impl Check<'_> {
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
             protection: self.protection(&at.key("protection"), &file.protection),
             egress: Egress { private, allow },
+            identity: Signers { trust: file.identity.trust.as_ref().map(PathBuf::from) },
             admin,
             prompts: PathBuf::from(&file.prompts.dir),
         })

@@ -138,6 +138,10 @@ pub(super) struct Wanted {
     pub clips: Vec<(At, String)>,
     /// Credentials.
     pub secrets: Vec<(At, SecretRef)>,
+    /// Those of them that are private keys for signing callers' identities.
+    pub keys: Vec<(At, SecretRef)>,
+    /// The list of whose signatures are believed.
+    pub trust: Option<(At, String)>,
 }
 
 /// What came of a check. The parts can be put together when nothing in `found` is an error.
@@ -317,7 +321,7 @@ enum Kind {
 }
 
 /// Variables of these names are set on every call.
-const NAMESPACES: [&str; 5] = ["caller", "called", "call", "sip", "system"];
+const NAMESPACES: [&str; 6] = ["caller", "called", "call", "identity", "sip", "system"];
 
 /// The first part of a variable's name.
 fn head(path: &str) -> &str {

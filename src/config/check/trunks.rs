@@ -8,7 +8,7 @@ use crate::config::raw;
 use crate::model::{Address, Codec, limits};
 use crate::trunk::{
     Anonymous, CallerPolicy, Cidr, Credentials, Dialling, HeaderIn, HeaderOut, IdentityRules, Inbound, NumberFormat,
-    Outbound, ReferRules, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify, numbers,
+    Outbound, ReferRules, ReferSend, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify, numbers,
 };
 
 impl Check<'_> {
@@ -43,8 +43,14 @@ impl Check<'_> {
                     calls_per_agent_hour: file.limits.calls_per_agent_hour,
                 },
                 session: self.session(&at.key("session"), &file.session),
-                transfer: ReferRules::default(),
-                identity: self.identity(&at.key("identity"), &file.identity),
+                transfer: ReferRules {
+                    accepts: file.transfer.accept_refer,
+                    sends: match file.transfer.send_refer {
+                        raw::SendRefer::Never => ReferSend::Never,
+                        raw::SendRefer::First => ReferSend::First,
+                    },
+                },
+                identity: self.identity(&at.key("identity"), &file.identity, file.trusted),
             };
             trunks.insert(id.clone(), trunk);
         }
@@ -320,7 +326,7 @@ impl Check<'_> {
         }
     }
 
-    fn identity(&mut self, at: &At, raw: &raw::Identity) -> IdentityRules {
+    fn identity(&mut self, at: &At, raw: &raw::Identity, is_trusted: bool) -> IdentityRules {
         let at_sign = at.key("sign");
         let sign = raw.sign.as_ref().map(|sign| {
             let is_https = sign.certificate_url.starts_with("https://");
@@ -335,8 +341,10 @@ impl Check<'_> {
                 let mistake = Mistake::error(code::MALFORMED, at_sign.key("origination_id"), "this is no UUID");
                 self.report(mistake.hint("write it as 123e4567-e89b-12d3-a456-426614174000; `uuidgen` makes one"));
             }
+            let key = self.secret(&at_sign.key("key"), &sign.key);
+            self.wanted.keys.push((at_sign.key("key"), key.clone()));
             Signing {
-                key: self.secret(&at_sign.key("key"), &sign.key),
+                key,
                 certificate_url: sign.certificate_url.clone(),
                 attestation: match sign.attestation {
                     raw::Attestation::A => 'A',
@@ -352,6 +360,12 @@ impl Check<'_> {
             raw::Verify::RefuseBad => Verify::RefuseBad,
             raw::Verify::Require => Verify::Require,
         };
+        let believes = self.tree.gateway.as_ref().is_none_or(|gateway| gateway.identity.trust.is_some());
+        // A trusted trunk may have looked itself, and say so in `verstat`.
+        if verify != Verify::Off && !believes && !is_trusted {
+            let mistake = Mistake::error(code::NO_TRUST, at.key("verify"), "nobody's signatures are believed");
+            self.report(mistake.hint("write trust = \"signers.pem\" under [identity] in gateway.toml"));
+        }
         IdentityRules { verify, sign }
     }
 }

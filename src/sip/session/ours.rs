@@ -80,11 +80,12 @@ impl Session {
     }
 
     /// Sends a request that has no rules of its own beyond those of its kind; its answers are not looked at here.
-    pub(in crate::sip) fn ask(&mut self, method: Method, out: &mut Vec<Out>, fill: impl FnOnce(&mut Letter)) {
+    pub(in crate::sip) fn ask(&mut self, method: Method, out: &mut Vec<Out>, fill: impl FnOnce(&mut Letter)) -> Ask {
         let ask = self.mine.next();
         let mut letter = self.dialog.request(method, &self.own);
         fill(&mut letter);
         out.push(Out::Ask(ask, letter));
+        ask
     }
 
     /// Whether an offer of ours waits for its answer.
@@ -146,7 +147,7 @@ impl Session {
             out.push(Out::Ack(letter.clone()));
             return;
         }
-        if !self.mine.asking.as_ref().is_some_and(|asking| asking.ask == ask) {
+        if self.on_refer_reply(ask, &reply, out) || !self.mine.asking.as_ref().is_some_and(|asking| asking.ask == ask) {
             return;
         }
         if matches!(&reply, Reply::Response(response) if response.status.is_provisional()) {

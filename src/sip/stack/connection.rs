@@ -21,12 +21,14 @@ pub(super) struct ConnectionId(pub(super) u64);
 /// What a connection tells.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// It can be used; these names are in the peer's verified certificate.
+    /// It can be used; these names stand in the peer's verified certificate.
     Opened(Arc<[String]>),
     /// A message came.
     Message(Box<Message>),
     /// What came was no SIP.
     Garbage,
+    /// TLS or WebSocket could not be agreed on; [`Event::Closed`] follows.
+    Refused,
     /// It is gone. Nothing follows.
     Closed,
 }
@@ -41,9 +43,9 @@ pub(super) struct Line {
     pub(super) limits: Limits,
     /// How long a message may take to arrive.
     pub(super) arrival: Duration,
-    /// How often we ping; `None` on connections that others opened.
-    pub(super) keep_alive: Option<Duration>,
-    /// The place it takes, if others opened it.
+    /// How often we ping.
+    pub(super) ping: Duration,
+    /// The place it takes when others opened it. Then it is theirs to keep alive, unless it is a WebSocket.
     pub(super) seat: Option<Seat>,
 }
 
@@ -51,6 +53,12 @@ impl Line {
     pub(super) async fn tell(&self, event: Event) {
         // The stack outlives its connections, or else nobody is left to be told.
         let _ = self.events.send((self.id, event)).await;
+    }
+
+    /// Counts a handshake that failed, and says why to whoever looks for it.
+    pub(super) async fn refuse(&self, kind: &str, error: &(dyn std::fmt::Display + Sync)) {
+        tracing::debug!(%error, kind, "a SIP connection could not be agreed on");
+        self.tell(Event::Refused).await;
     }
 
     /// Carries messages in both directions until one of them ends.
@@ -65,9 +73,10 @@ impl Line {
             arrival: self.arrival,
             is_ours: self.seat.is_none(),
         };
+        let keep_alive = self.seat.is_none().then_some(self.ping);
         tokio::select! {
             () = read(reader, listen) => {}
-            () = write(writer, &mut self.out, self.keep_alive) => {}
+            () = write(writer, &mut self.out, keep_alive) => {}
         }
     }
 }

@@ -10,9 +10,9 @@ use sipx_sip::transaction::TuEvent;
 use sipx_sip::{Request, Response, TransactionKey};
 
 use super::super::dialog::{Ask, Reply};
-use super::super::event::{DialogId, Failure, Transport};
+use super::super::event::{DialogId, Failure};
 use super::super::message;
-use super::super::net::{self, Hop, Net, Way};
+use super::super::net::{self, Hop, Way};
 use super::clockwork::{Alarm, Ring};
 use super::{Happening, Report, Stack};
 use crate::model::limits;
@@ -186,19 +186,20 @@ impl Stack {
             }
             match errand.ways.pop_front() {
                 Some(Way::Known(hop)) => errand.hops = net::hops(&errand.request, hop).into(),
-                Some(Way::Named { host, port, transport }) if self.lookups.len() < limits::SIP_LOOKUPS_MAX => {
+                Some(Way::Named(name)) if self.lookups.len() < limits::SIP_LOOKUPS_MAX => {
                     errand.is_looking = true;
-                    let net = self.net.clone();
-                    self.lookups.spawn(async move { (id, look_up(&host, port, transport, &net).await) });
+                    let dns = self.dns.clone();
+                    self.lookups.spawn(async move { (id, dns.find(&name).await) });
                     return;
                 }
-                Some(Way::Named { .. } | Way::Nowhere) => {}
+                Some(Way::Named(_) | Way::Nowhere) => {}
                 None => return self.fail(id, failure),
             }
         }
     }
 
-    pub(super) fn on_found(&mut self, (id, hops): Found) {
+    pub(super) fn on_found(&mut self, (id, mut hops): Found) {
+        hops.retain(|hop| self.net.endpoint_for(hop, None).is_some());
         let Some(errand) = self.errands.get_mut(&id) else { return };
         errand.is_looking = false;
         if let Purpose::Find(dialog) = errand.purpose {
@@ -414,11 +415,4 @@ impl Stack {
 
 fn is_unavailable(response: &Response) -> bool {
     response.status.code() == 503
-}
-
-async fn look_up(host: &str, port: u16, transport: Transport, net: &Net) -> Vec<Hop> {
-    let found = tokio::time::timeout(limits::SIP_LOOKUP_TAKES_MAX, tokio::net::lookup_host((host, port))).await;
-    let Ok(Ok(found)) = found else { return Vec::new() };
-    let hops = found.map(|addr| Hop::new(addr, transport));
-    hops.filter(|hop| net.endpoint_for(hop, None).is_some()).take(limits::SIP_HOPS_MAX).collect()
 }

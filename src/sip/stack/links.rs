@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
 use sipx_sip::{Limits, TransactionKey};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::ReadBuf;
@@ -15,13 +17,16 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use super::super::config::{SipConfig, SipError};
+use super::super::config::{SipConfig, SipError, TlsError};
 use super::super::counters::Counts;
 use super::super::event::Transport;
 use super::super::net::{Endpoint, Hop};
 use super::connection::{ConnectionId, Event, Line};
 use super::gate::{Gate, Seat};
+use super::tls::{self, Tls};
+use super::websocket;
 use crate::model::limits;
 
 pub(super) struct Links {
@@ -35,6 +40,7 @@ pub(super) struct Links {
     events: mpsc::Sender<(ConnectionId, Event)>,
     events_in: mpsc::Receiver<(ConnectionId, Event)>,
     counts: Arc<Counts>,
+    pub(super) tls: Tls,
     limits: Limits,
     keep_alive: Duration,
     arrival: Duration,
@@ -74,10 +80,21 @@ pub(super) enum Route {
 
 impl Links {
     pub(super) fn bind(config: &SipConfig, counts: Arc<Counts>) -> Result<(Links, Vec<Endpoint>), SipError> {
-        let udp = config.udp.iter().map(|address| (*address, Transport::Udp));
-        let tcp = config.tcp.iter().map(|address| (*address, Transport::Tcp));
+        let tls = Tls::new(config.tls.clone()).map_err(SipError::Tls)?;
+        let needs_certificate = !config.listen_tls.is_empty() || !config.wss.is_empty();
+        if needs_certificate && tls.server().is_none() {
+            return Err(SipError::Tls(TlsError::NoIdentity));
+        }
+        let listeners = [
+            (&config.udp, Transport::Udp),
+            (&config.tcp, Transport::Tcp),
+            (&config.listen_tls, Transport::Tls),
+            (&config.ws, Transport::Ws),
+            (&config.wss, Transport::Wss),
+        ];
         let (mut ears, mut endpoints) = (Vec::new(), Vec::new());
-        for (address, transport) in udp.chain(tcp) {
+        for (address, transport) in listeners.iter().flat_map(|(all, kind)| all.iter().map(|address| (*address, *kind)))
+        {
             let bind = if transport == Transport::Udp { bind_udp(address) } else { bind_tcp(address, transport) };
             let (ear, bound) = bind.map_err(|error| SipError::Bind { address, reason: error.to_string() })?;
             ears.push(ear);
@@ -97,6 +114,7 @@ impl Links {
             events,
             events_in,
             counts,
+            tls,
             limits: super::message_limits(),
             keep_alive: config.keep_alive,
             arrival: config.arrival,
@@ -282,16 +300,18 @@ impl Links {
         };
         let hop = Hop { addr: from, transport, host: None };
         let line = self.draw(hop, endpoint, Some(seat));
-        self.tasks.spawn(serve(line, stream));
+        self.tasks.spawn(serve(line, stream, transport, self.tls.clone()));
     }
 
     fn open(&mut self, hop: &Hop, endpoint: usize) -> Option<ConnectionId> {
-        if self.connections.len() >= 2 * limits::SIP_CONNECTIONS_MAX {
+        // A WebSocket client has no door of its own.
+        let has_door = matches!(hop.transport, Transport::Tcp | Transport::Tls);
+        if !has_door || self.connections.len() >= 2 * limits::SIP_CONNECTIONS_MAX {
             return None;
         }
         let line = self.draw(hop.clone(), endpoint, None);
         let id = line.id;
-        self.tasks.spawn(connect(line, hop.addr));
+        self.tasks.spawn(connect(line, hop.clone(), self.tls.clone()));
         Some(id)
     }
 
@@ -306,7 +326,7 @@ impl Links {
             pong: out.downgrade(),
             limits: self.limits,
             arrival: self.arrival,
-            keep_alive: seat.is_none().then_some(self.keep_alive),
+            ping: self.keep_alive,
             seat,
         };
         self.by_peer.entry((hop.addr, hop.transport)).or_default().push(id);
@@ -316,20 +336,92 @@ impl Links {
     }
 }
 
-async fn serve(mut line: Line, stream: TcpStream) {
+/// A connection that somebody else opened.
+async fn serve(mut line: Line, stream: TcpStream, transport: Transport, tls: Tls) {
     let _ = stream.set_nodelay(true);
-    line.tell(Event::Opened(Arc::default())).await;
-    line.carry(stream).await;
+    match transport {
+        Transport::Tcp | Transport::Udp => {
+            line.tell(Event::Opened(Arc::default())).await;
+            line.carry(stream).await;
+        }
+        Transport::Tls => match timeout(limits::SIP_HANDSHAKE_MAX, accept_tls(stream, tls.server())).await {
+            Ok(Ok(stream)) => {
+                line.tell(Event::Opened(proven(stream.get_ref().1.peer_certificates()))).await;
+                line.carry(stream).await;
+            }
+            Ok(Err(error)) => line.refuse("TLS", &error).await,
+            Err(late) => line.refuse("TLS", &late).await,
+        },
+        Transport::Ws => match timeout(limits::SIP_HANDSHAKE_MAX, websocket::accept(stream)).await {
+            Ok(Ok(socket)) => {
+                line.tell(Event::Opened(Arc::default())).await;
+                line.carry_frames(socket).await;
+            }
+            Ok(Err(error)) => line.refuse("WebSocket", &error).await,
+            Err(late) => line.refuse("WebSocket", &late).await,
+        },
+        Transport::Wss => {
+            let shake_hands = async {
+                let stream = accept_tls(stream, tls.browsers()).await?;
+                websocket::accept(stream).await.map_err(io::Error::other)
+            };
+            match timeout(limits::SIP_HANDSHAKE_MAX, shake_hands).await {
+                Ok(Ok(socket)) => {
+                    line.tell(Event::Opened(Arc::default())).await;
+                    line.carry_frames(socket).await;
+                }
+                Ok(Err(error)) => line.refuse("WebSocket", &error).await,
+                Err(late) => line.refuse("WebSocket", &late).await,
+            }
+        }
+    }
     line.tell(Event::Closed).await;
 }
 
-async fn connect(mut line: Line, to: SocketAddr) {
-    if let Ok(Ok(stream)) = timeout(limits::SIP_HANDSHAKE_MAX, TcpStream::connect(to)).await {
-        let _ = stream.set_nodelay(true);
-        line.tell(Event::Opened(Arc::default())).await;
-        line.carry(stream).await;
+async fn accept_tls(stream: TcpStream, config: Option<Arc<ServerConfig>>) -> io::Result<server::TlsStream<TcpStream>> {
+    // Whoever has no certificate has no such listener; a reload can take it away all the same.
+    let config = config.ok_or_else(|| io::Error::other("there is no certificate"))?;
+    TlsAcceptor::from(config).accept(stream).await
+}
+
+/// A connection of ours.
+async fn connect(mut line: Line, hop: Hop, tls: Tls) {
+    match timeout(limits::SIP_HANDSHAKE_MAX, TcpStream::connect(hop.addr)).await {
+        Ok(Ok(stream)) => {
+            let _ = stream.set_nodelay(true);
+            if hop.transport == Transport::Tls {
+                match timeout(limits::SIP_HANDSHAKE_MAX, connect_tls(stream, &hop, tls)).await {
+                    Ok(Ok(stream)) => {
+                        line.tell(Event::Opened(proven(stream.get_ref().1.peer_certificates()))).await;
+                        line.carry(stream).await;
+                    }
+                    Ok(Err(error)) => line.refuse("TLS", &error).await,
+                    Err(late) => line.refuse("TLS", &late).await,
+                }
+            } else {
+                line.tell(Event::Opened(Arc::default())).await;
+                line.carry(stream).await;
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%error, peer = %hop.addr, "cannot connect for SIP"),
+        Err(_) => tracing::debug!(peer = %hop.addr, "connecting for SIP takes too long"),
     }
     line.tell(Event::Closed).await;
+}
+
+async fn connect_tls(stream: TcpStream, hop: &Hop, tls: Tls) -> io::Result<client::TlsStream<TcpStream>> {
+    let name = match &hop.host {
+        Some(host) => host.trim_matches(['[', ']']).to_owned(),
+        None => hop.addr.ip().to_string(),
+    };
+    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+    // The first use reads the system's roots.
+    let config = tokio::task::spawn_blocking(move || tls.client()).await.map_err(io::Error::other)?;
+    TlsConnector::from(config.map_err(io::Error::other)?).connect(name, stream).await
+}
+
+fn proven(certificates: Option<&[CertificateDer<'static>]>) -> Arc<[String]> {
+    certificates.and_then(<[_]>::first).map(tls::names).unwrap_or_default().into()
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<(Ear, SocketAddr)> {

@@ -8,11 +8,14 @@
 
 mod clockwork;
 mod connection;
+mod dns;
 mod errands;
 mod gate;
 mod links;
 mod poll;
+mod tls;
 mod transactions;
+mod websocket;
 mod within;
 
 use std::collections::{HashMap, VecDeque};
@@ -32,11 +35,13 @@ use super::net::{Hop, Net};
 use crate::model::limits;
 
 use clockwork::{Alarm, Clockwork};
+use dns::Dns;
 use errands::{Errand, ErrandId, Found};
 use links::Links;
 use transactions::{Asked, Served};
 
 pub(super) use gate::Gate;
+pub(super) use tls::Tls;
 
 /// What the network or a timer brought.
 #[derive(Debug)]
@@ -103,6 +108,7 @@ pub(super) struct Stack {
     errands: HashMap<ErrandId, Errand>,
     inviting: HashMap<DialogId, ErrandId>,
     last_errand: u64,
+    dns: Arc<Dns>,
     /// Names being looked up.
     lookups: JoinSet<Found>,
     clockwork: Clockwork,
@@ -135,6 +141,7 @@ impl Stack {
             errands: HashMap::new(),
             inviting: HashMap::new(),
             last_errand: 0,
+            dns: Arc::new(Dns::new(config.nameservers.as_deref())),
             lookups: JoinSet::new(),
             clockwork: Clockwork::default(),
             alarm: Box::pin(tokio::time::sleep_until(now)),
@@ -152,6 +159,11 @@ impl Stack {
     /// Where a filter of sources is set.
     pub(super) fn gate(&self) -> Gate {
         self.links.gate.clone()
+    }
+
+    /// Where certificates are changed.
+    pub(super) fn tls(&self) -> Tls {
+        self.links.tls.clone()
     }
 
     /// Whether something that we sent still waits for its end.

@@ -108,6 +108,7 @@ impl Stack {
         match event {
             Event::Opened(names) => self.links.opened(id, names),
             Event::Garbage => Counts::add(&self.counts.garbage),
+            Event::Refused => Counts::add(&self.counts.handshakes_failed),
             Event::Message(message) => {
                 // One that was forgotten meanwhile had its queue full; what it still says has nowhere to be answered.
                 let Some(connection) = self.links.connection(id) else { return };

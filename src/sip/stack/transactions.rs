@@ -191,12 +191,11 @@ impl Stack {
             && self.links.connection(id).is_none()
         {
             // RFC 3261 §18.2.2. What came by TLS or WebSocket has no other way back.
-            let hop = Hop::new(served.back, served.from.peer.transport);
-            let route = match hop.transport {
-                Transport::Tcp => self.links.route(&hop, served.from.endpoint),
-                Transport::Udp => None,
-            };
-            let Some(route) = route else { return false };
+            if served.from.peer.transport != Transport::Tcp {
+                return false;
+            }
+            let hop = Hop::new(served.back, Transport::Tcp);
+            let Some(route) = self.links.route(&hop, served.from.endpoint) else { return false };
             served.from.route = route;
         }
         self.links.send(served.from.route, message.to_bytes())
@@ -327,10 +326,7 @@ impl Stack {
 }
 
 pub(super) fn reliability(transport: Transport) -> Reliability {
-    match transport {
-        Transport::Udp => Reliability::Unreliable,
-        Transport::Tcp => Reliability::Reliable,
-    }
+    if transport.is_stream() { Reliability::Reliable } else { Reliability::Unreliable }
 }
 
 /// Where RFC 3261 §18.2.2 and RFC 3581 §4 send the answer of a request that came from there. The address is always the
