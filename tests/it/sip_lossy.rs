@@ -238,11 +238,13 @@ impl End {
         self.sides.get_mut(&dialog).expect("a dialog that was begun")
     }
 
-    /// Refusals of our own INVITEs. By RFC 3261 §17.1.1.2 their transactions stay for 32 s however short T1 is (timer D),
+    /// How many of our own INVITEs may have been refused: those that came to nothing, and a second offer that came too
+    /// soon for the other side. By RFC 3261 §17.1.1.2 their transactions stay for 32 s however short T1 is (timer D),
     /// longer than a test may last.
     fn refusals(&self) -> u64 {
-        let is_refused = |side: &&Side| side.is_caller && !side.told.contains(&"answered");
-        self.sides.values().filter(is_refused).count() as u64
+        let may_be_refused =
+            |side: &&Side| side.is_caller && (!side.told.contains(&"answered") || side.story == Story::Changes);
+        self.sides.values().filter(may_be_refused).count() as u64
     }
 
     fn is_done(&self) -> bool {
