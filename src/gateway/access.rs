@@ -1,10 +1,7 @@
 //! Who may come in, made from the configuration, and made anew when it changes.
 
-use std::sync::Arc;
-
 use tracing::warn;
 
-use super::house::House;
 use crate::config::{self, Config};
 use crate::guard::{Access, Contacts};
 
@@ -18,13 +15,4 @@ pub(super) fn of(config: &Config, contacts: &Contacts) -> Access {
         }
     };
     Access::new(config.trunks.values(), secret, config.gateway.protection.clone(), contacts.clone())
-}
-
-/// Lets the guard follow the configuration.
-pub(super) async fn follow(house: Arc<House>) {
-    let mut configs = house.configs.subscribe();
-    while configs.changed().await.is_ok() {
-        let config = Arc::clone(&configs.borrow_and_update());
-        house.access.replace(of(&config, &house.trunks.contacts()));
-    }
 }

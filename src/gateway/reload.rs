@@ -12,6 +12,7 @@ use std::sync::Arc;
 use metrics::counter;
 use tracing::{error, info, warn};
 
+use super::access;
 use super::house::House;
 use super::sip_tls;
 use super::start::secrets;
@@ -108,6 +109,8 @@ fn take(house: &House, config: Config, warnings: Diagnostics) -> Reloaded {
     house.secrets.replace(&secrets(&config));
     house.clips.forget();
     let revision = config.revision.clone();
+    // The next request already meets the new trunks.
+    house.access.replace(access::of(&config, &house.trunks.contacts()));
     house.configs.send_replace(config);
     sip_tls::renew(house);
     Reloaded { revision, before: before.revision.clone(), needs_a_start, warnings }

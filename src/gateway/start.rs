@@ -148,7 +148,6 @@ impl Gateway {
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
-        tasks.spawn(access::follow(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, leave, tasks: Mutex::new(tasks) })

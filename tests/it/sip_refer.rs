@@ -6,7 +6,7 @@ use crate::house::{Crm, House};
 use crate::sip_forward::Passage;
 use crate::sip_probe::{Line, Msg, Peer, SDP};
 
-const MAY_REFER: &str = "[transfer]\naccept_refer = true\n";
+const MAY_REFER: &str = "[outbound.allow]\nhosts = [\"127.0.0.1\"]\n[transfer]\naccept_refer = true\n";
 
 fn refer_to(line: &Line, cseq: u32, to: &str) -> String {
     let headers = format!("Refer-To: <{to}>\r\nReferred-By: <sip:ada@127.0.0.1>\r\n");
