@@ -379,13 +379,13 @@ impl Arms {
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
-        if let Some(trunk) = trunk {
-            self.trunks.insert(leg, trunk.id.clone());
-        }
         let pass = match self.house.tolls.let_out(&self.config, &self.plan, trunk, address.reveal(), &self.open) {
             Ok(pass) => pass,
             Err(cause) => return self.post(failed(leg, cause)),
         };
+        if let Some(trunk) = trunk {
+            self.trunks.insert(leg, trunk.id.clone());
+        }
         let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), self.presented(trunk), dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
