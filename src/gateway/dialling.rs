@@ -39,7 +39,8 @@ pub(super) fn attempts(
 ) -> Result<VecDeque<Attempt>, Cause> {
     let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
     let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
-    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), ..said };
+    let rules = trunk.map(|trunk| trunk.session).unwrap_or_default();
+    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), rules, ..said };
     match (to, trunk.zip(outbound)) {
         // Directly, wherever it leads. The trunk's password is not shown to strangers.
         (Address::Uri(uri), _) => {
