@@ -8,6 +8,7 @@ mod call;
 mod check;
 mod configuration;
 mod demo;
+mod doctor;
 mod exit;
 mod expect;
 pub mod phone;
@@ -43,6 +44,7 @@ enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
     Check(check::Arguments),
+    Doctor(doctor::Arguments),
     Call(call::Arguments),
     Replay(replay::Arguments),
     Trace(trace::Arguments),
@@ -54,6 +56,7 @@ impl Command {
             Command::Demo(arguments) => block_on("warn", demo::run(arguments)),
             Command::Run(arguments) => block_on("info", run::run(arguments)),
             Command::Check(arguments) => check::run(&arguments),
+            Command::Doctor(arguments) => block_on("warn", doctor::run(arguments)),
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
             Command::Trace(arguments) => block_on("warn", trace::run(arguments)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ringback::sim::{World, plan_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 6] = ["demo", "run", "check", "call", "replay", "trace"];
+const COMMANDS: [&str; 7] = ["demo", "run", "check", "call", "replay", "trace", "doctor"];
 
 #[test]
 fn every_command_shows_examples_and_exit_codes() {
