@@ -8,6 +8,7 @@ mod call;
 mod check;
 mod configuration;
 mod demo;
+mod doctor;
 mod exit;
 mod expect;
 pub mod phone;
@@ -45,6 +46,7 @@ enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
     Check(check::Arguments),
+    Doctor(doctor::Arguments),
     Call(call::Arguments),
     Replay(replay::Arguments),
     Trunks(trunks::Arguments),
@@ -58,6 +60,7 @@ impl Command {
             Command::Demo(arguments) => block_on("warn", demo::run(arguments)),
             Command::Run(arguments) => block_on("info", run::run(arguments)),
             Command::Check(arguments) => check::run(&arguments),
+            Command::Doctor(arguments) => block_on("warn", doctor::run(arguments)),
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
             Command::Trunks(arguments) => block_on("warn", trunks::run(arguments)),

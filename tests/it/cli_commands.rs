@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ringback::sim::{World, plan_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 8] = ["demo", "run", "check", "call", "replay", "trunks", "route-test", "trace"];
+const COMMANDS: [&str; 9] = ["demo", "run", "check", "call", "replay", "trunks", "route-test", "trace", "doctor"];
 
 #[test]
 fn every_command_shows_examples_and_exit_codes() {
