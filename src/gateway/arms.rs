@@ -154,12 +154,12 @@ impl Arms {
         match command {
             Command::Ring => self.tell_dialog(LegId::CALLER, SipCommand::Ring).await,
             Command::Answer => self.answer().await,
-            Command::Reject { status, retry_after_s, .. } => {
-                self.tell_dialog(
-                    LegId::CALLER,
-                    SipCommand::Reject { status, reason: None, retry_after_s, warning: None },
-                )
-                .await;
+            Command::Reject { status, retry_after_s, cause } => {
+                // RFC 3261 §20.43: whoever reads the other side's log should know what would have done.
+                let warning =
+                    (cause == Cause::NoMedia).then(|| "no codec in common; PCMU or PCMA is needed".to_owned());
+                self.tell_dialog(LegId::CALLER, SipCommand::Reject { status, reason: None, retry_after_s, warning })
+                    .await;
                 self.forget(LegId::CALLER);
             }
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),

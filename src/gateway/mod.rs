@@ -18,6 +18,7 @@ mod finish;
 mod house;
 mod identity;
 mod journals;
+mod keys;
 mod live;
 mod mailbox;
 mod registry;
