@@ -139,6 +139,8 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                 Post::Event(_)
                 | Post::Answered { .. }
                 | Post::NotPlaced { .. }
+                | Post::Early { .. }
+                | Post::Key { .. }
                 | Post::Described { .. }
                 | Post::Referred { .. }
                 | Post::Acknowledged { .. } => {}

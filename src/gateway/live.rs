@@ -12,12 +12,13 @@ use super::arms::Arms;
 use super::clock::CallClock;
 use super::finish;
 use super::house::Watched;
+use super::keys::{By, Keys};
 use super::mailbox::Post;
 use super::translate;
 use crate::actions::Plan;
 use crate::call::{Blame, Call, Cause, Command, Event, Outcome, Status};
 use crate::journal::{Entry, Header, Recorder, SCHEMA};
-use crate::model::{Time, Vars};
+use crate::model::{Pii, Time, Vars};
 
 /// A call and everything that is its own: the heart that decides, and the arms that do.
 pub(super) struct LiveCall {
@@ -25,6 +26,7 @@ pub(super) struct LiveCall {
     recorder: Recorder,
     clock: CallClock,
     pub(super) arms: Arms,
+    keys: Keys,
     outcome: Option<Box<Outcome>>,
     /// Steps not yet in the journal.
     unwritten: Vec<Arc<Entry>>,
@@ -39,6 +41,7 @@ impl LiveCall {
             recorder: Recorder::default(),
             clock: CallClock::start(),
             arms,
+            keys: Keys::default(),
             outcome: None,
             unwritten: Vec::new(),
             late: Vec::new(),
@@ -116,7 +119,21 @@ impl LiveCall {
     async fn open_post(&mut self, post: Post) {
         match post {
             Post::Event(Event::LegRinging { leg }) if !self.arms.rings(leg) => {}
+            Post::Event(Event::DigitPressed { leg, digit })
+                if !self.keys.is_new(self.clock.now(), leg, *digit.reveal(), By::Audio) => {}
             Post::Event(event) => self.step(event).await,
+            Post::Key { leg, digit } => {
+                if self.keys.is_new(self.clock.now(), leg, digit, By::Message) {
+                    self.step(Event::DigitPressed { leg, digit: Pii::new(digit) }).await;
+                }
+            }
+            Post::Early { leg, sdp } => {
+                // What cannot be heard early may be heard after the answer, which has a description of its own.
+                let _ = self.arms.agree(leg, &sdp);
+                if self.arms.rings(leg) {
+                    self.step(Event::LegRinging { leg }).await;
+                }
+            }
             Post::NotPlaced { leg, failure } => {
                 if let Some(cause) = self.arms.not_placed(leg, &failure).await {
                     let retry_after_s = translate::retry_after_s(&failure);

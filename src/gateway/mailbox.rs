@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::arms::{Cord, Guest};
 use crate::call::{Cause, Event};
-use crate::model::{LegId, limits};
+use crate::model::{Digit, LegId, limits};
 use crate::sip::{Failure, Refer};
 
 /// Something for a call's task.
@@ -19,6 +19,10 @@ pub(super) enum Post {
     Event(Event),
     /// A leg we dialled answered with this description; the heart hears of it once its media is set.
     Answered { leg: LegId, sdp: Vec<u8> },
+    /// A leg we dialled rings, and can be heard before it answers.
+    Early { leg: LegId, sdp: Vec<u8> },
+    /// A key was pressed in a message instead of in the audio.
+    Key { leg: LegId, digit: Digit },
     /// A leg changed its description and got this answer, or answered this offer of ours, or the first one late.
     Described { leg: LegId, sdp: Vec<u8>, answer: Option<String>, offer: Option<String> },
     /// An INVITE of ours came to nothing; the heart hears of it once no other gateway is left.
@@ -100,7 +104,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Digit, Pii};
+    use crate::model::Pii;
 
     #[test]
     fn endings_come_first_and_the_rest_keeps_its_order() {

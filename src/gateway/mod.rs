@@ -19,6 +19,7 @@ mod finish;
 mod house;
 mod identity;
 mod journals;
+mod keys;
 mod live;
 mod mailbox;
 mod registry;

@@ -6,6 +6,7 @@ use crate::sip::{self, By, Caller, Failure, Invite, Loss, SipEvent};
 use crate::trunk::{Arrival, ReferSend, Shown, Trunk};
 
 use super::arms::Came;
+use super::keys;
 use super::mailbox::Post;
 
 /// What a dialog's event means to the call it belongs to; `None` for what a call need not know.
@@ -13,7 +14,11 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
     let event = match event {
         SipEvent::Canceled { .. } => Event::HungUp { leg, cause: Cause::Canceled },
         SipEvent::AckMissing { .. } => Event::HungUp { leg, cause: Cause::NotAcknowledged },
-        SipEvent::Ringing { .. } => Event::LegRinging { leg },
+        SipEvent::Ringing { sdp: Some(sdp), .. } => return Some(Post::Early { leg, sdp }),
+        SipEvent::Ringing { sdp: None, .. } => Event::LegRinging { leg },
+        SipEvent::Info { content_type, body, .. } => {
+            return keys::in_info(&content_type, body.reveal()).map(|digit| Post::Key { leg, digit });
+        }
         SipEvent::Ended { by: By::Them, .. } => Event::HungUp { leg, cause: Cause::Normal },
         SipEvent::Failed { failure, .. } => return Some(Post::NotPlaced { leg, failure }),
         SipEvent::Answered { sdp, .. } => return Some(Post::Answered { leg, sdp }),
@@ -28,11 +33,10 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
         SipEvent::Lost { loss: Loss::Unknown, .. } => Event::HungUp { leg, cause: Cause::ServerFailure },
         SipEvent::Refer { news: sip::ReferNews::Asked(refer), .. } => return Some(Post::Referred { leg, refer }),
         SipEvent::Refer { news, .. } => Event::ReferNews { leg, news: refer_news(&news)? },
-        // Our own BYE, a refresh; keys in INFO come with the other ways of pressing keys.
+        // Our own BYE, a refresh.
         SipEvent::Reinvited { sdp: None, .. }
         | SipEvent::ReofferFailed { .. }
         | SipEvent::Ended { by: By::Us, .. }
-        | SipEvent::Info { .. }
         | SipEvent::Invited { .. } => return None,
     };
     Some(Post::Event(event))

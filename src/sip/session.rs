@@ -183,6 +183,8 @@ impl Session {
             (_, Method::Update) if message::sdp(&request.headers, request.body()).is_none() => {
                 self.on_sign_of_life(key, request, out);
             }
+            // Whatever it acknowledges, nothing of this dialog waits for it.
+            (_, Method::Prack) => out.push(refuse(481)),
             // RFC 5407 §3.1.4: our answer may not have reached them, so two exchanges would cross.
             (Standing::Answered(_), Method::Invite | Method::Update) => out.push(refuse(491)),
             // RFC 3261 §14.2, RFC 3311 §5.2: we owe an answer, so the next offer has to come later; or they owe one.
@@ -507,8 +509,15 @@ fn describe(response: &mut Response, sdp: &str) {
     response.set_body(sdp.to_owned().into_bytes().into());
 }
 
-/// INFO is answered before anybody looks at it (RFC 6086 in the field is old DTMF).
+/// INFO is answered before anybody looks at it: in the field it is old DTMF. A package we never agreed to is refused, with
+/// the list of those we know, which is empty (RFC 6086 §4.2.2).
 pub(super) fn on_info(id: DialogId, key: TransactionKey, request: &Request, out: &mut Vec<Out>) {
+    if request.headers.get(&HeaderName::parse(&b"Info-Package".as_slice().into())).is_some() {
+        let mut response = message::respond(request, 469, None);
+        message::put(&mut response.headers, HeaderName::parse(&b"Recv-Info".as_slice().into()), "");
+        out.push(Out::Respond(key, response));
+        return;
+    }
     out.push(Out::Respond(key, message::respond(request, 200, None)));
     if let Some(content_type) = message::content_type(&request.headers) {
         out.push(Out::Tell(SipEvent::Info { dialog: id, content_type, body: Pii::new(request.body().to_vec()) }));

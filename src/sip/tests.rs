@@ -1,3 +1,5 @@
+mod orders;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 

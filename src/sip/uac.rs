@@ -222,6 +222,13 @@ impl Uac {
         }
     }
 
+    /// Whether this is our own INVITE, come back to us over somebody else and sent to the same address still. Sent on to
+    /// another address it is a call like any other, as to a colleague on this very gateway (RFC 3261 §16.3).
+    pub(super) fn is_loop(&self, invite: &Request) -> bool {
+        let passed = invite.headers.get_all(&HeaderName::Via).map(|via| message::text(&via.value()).split(',').count());
+        passed.sum::<usize>() > 1 && invite.uri.to_bytes() == self.invite.uri.to_bytes()
+    }
+
     /// A request within the dialog, other than ACK and CANCEL.
     pub(super) fn on_request(&mut self, key: TransactionKey, request: &Request, out: &mut Vec<Out>) {
         if request.method == Method::Bye && self.is_surplus(request) {

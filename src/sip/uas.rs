@@ -23,6 +23,8 @@ pub(super) struct Uas {
     own: Own,
     timers: SipTimers,
     state: State,
+    /// The provisional answers before the final one: the PRACK of the last may still come.
+    answered: Option<Chain>,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Uas {
         let refresh = Refresh::new(SessionRules::default());
         let session = Session::early(Seed { id, dialog, own: own.clone(), timers, offers, refresh, dice, fork: 0 });
         let waiting = Waiting { session, chain, status: 100, sdp: None, answer: None };
-        Some(Uas { id, key, invite, tag, own, timers, state: State::Waiting(Box::new(waiting)) })
+        Some(Uas { id, key, invite, tag, own, timers, state: State::Waiting(Box::new(waiting)), answered: None })
     }
 
     pub(super) fn is_from_peer(&self, request: &Request) -> bool {
@@ -153,6 +155,13 @@ impl Uas {
 
     /// A request within the dialog, other than ACK and CANCEL.
     pub(super) fn on_request(&mut self, key: TransactionKey, request: &Request, out: &mut Vec<Out>) {
+        if request.method == Method::Prack
+            && self.answered.as_mut().is_some_and(|chain| chain.acknowledge(request, &self.invite, out))
+        {
+            // RFC 3262 §3: a final answer without waiting for the PRACK does not make it wrong.
+            out.push(Out::Respond(key, message::respond(request, 200, None)));
+            return;
+        }
         let waiting = match &mut self.state {
             State::Talking(session) => return session.on_request(key, request, out),
             State::Refused => {
@@ -285,7 +294,8 @@ impl Uas {
         waiting.chain.stop(out);
         out.push(Out::Disarm(Timer::Ring));
         let State::Waiting(waiting) = std::mem::replace(&mut self.state, State::Refused) else { return };
-        let Waiting { mut session, answer, .. } = *waiting;
+        let Waiting { mut session, chain, answer, .. } = *waiting;
+        self.answered = Some(chain);
         session.answer(self.key.clone(), &self.invite, &self.tag, answer.unwrap_or_default(), out);
         self.state = State::Talking(Box::new(session));
     }

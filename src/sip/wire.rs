@@ -362,6 +362,11 @@ impl Wire {
         let Incoming { key, request, peer, endpoint, tls_names } = incoming;
         let headers = &request.headers;
         let from_tag = message::tag(headers, &HeaderName::From).unwrap_or_default();
+        let ours = self.names.get(&(message::call_id(headers), from_tag.clone())).and_then(|id| self.calls.get(id));
+        if matches!(ours, Some(Call { leg: Leg::Out(uac), .. }) if uac.is_loop(&request)) {
+            self.counts.refuse(482);
+            return self.respond(&key, message::respond(&request, 482, Some(&tag)));
+        }
         let origin = (message::call_id(headers), from_tag, message::cseq(headers).unwrap_or_default());
         if self.unmerged.get(&origin).is_some_and(|first| *first != key) {
             Counts::add(&self.counts.merged);

@@ -32,6 +32,7 @@ mod services_http;
 mod sip_dialogs;
 mod sip_digest;
 mod sip_door;
+mod sip_early;
 mod sip_forward;
 mod sip_guard;
 mod sip_in;

@@ -103,6 +103,13 @@ impl Peer {
         message
     }
 
+    /// The next message, if one comes within this time.
+    pub(crate) async fn next_within(&self, during: Duration) -> Option<Msg> {
+        let mut buffer = vec![0; 65536];
+        let (length, _) = timeout(during, self.socket.recv_from(&mut buffer)).await.ok()?.unwrap();
+        Some(Msg::parse(&buffer[..length]))
+    }
+
     /// The next message that begins like this; others are passed over.
     pub(crate) async fn find(&self, start: &str) -> Msg {
         loop {
