@@ -23,5 +23,5 @@ pub use request::{HttpFailure, HttpReply, HttpRequest, Method, SecretRef};
 pub use run::{Effect, Input, Playing, Run, RunOutcome, RunResult};
 pub use say::{Prompt, Say};
 pub use template::{Place, Template, TemplateError};
-pub use transfer_to::{Failure, Fallback, Target, TransferTo};
+pub use transfer_to::{Failure, Fallback, Target, TransferMethod, TransferTo};
 pub use workflow::{Action, Goto, Parameter, ParameterType, Phase, Step, Verb, Workflow};

@@ -25,6 +25,24 @@ pub struct TransferTo {
     pub music: Option<Template>,
     /// Said to the caller when nobody was found, before the agent or the flow goes on.
     pub sorry: Prompt,
+    /// How it is done; `None`: as the caller's trunk likes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<TransferMethod>,
+}
+
+/// How a caller is given to somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferMethod {
+    /// We ring the target and join both: the call stays with us to its end.
+    Bridge,
+    /// The caller's network is asked to move the call (SIP REFER), and we are out of it.
+    Refer,
+    /// The same; when the network does not do it, we ring the target ourselves.
+    ReferThenBridge,
+    /// We ring the target and join both; once they talk, the caller's network is asked to connect them without us. When
+    /// it does not, the call stays with us.
+    BridgeThenRefer,
 }
 
 /// Somebody to ring.

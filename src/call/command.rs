@@ -40,6 +40,44 @@ pub enum Command {
         #[allow(missing_docs)]
         cause: Cause,
     },
+    /// Let a party's network move it to somebody else; answered by [`super::Event::ReferNews`].
+    Refer {
+        #[allow(missing_docs)]
+        leg: LegId,
+        #[allow(missing_docs)]
+        to: Pii<Address>,
+        /// Our place with this leg is to be taken, rather than a new call placed.
+        replacing: Option<LegId>,
+    },
+    /// Carry out what a party asked for in [`super::Event::Referred`].
+    TakeReferral {
+        #[allow(missing_docs)]
+        leg: LegId,
+    },
+    /// Do not.
+    RefuseReferral {
+        #[allow(missing_docs)]
+        leg: LegId,
+        #[allow(missing_docs)]
+        cause: Cause,
+    },
+    /// Tell a party how its referral goes. After [`Command::TakeReferral`] the last is never [`ReferProgress::Ringing`].
+    ReferProgress {
+        #[allow(missing_docs)]
+        leg: LegId,
+        #[allow(missing_docs)]
+        progress: ReferProgress,
+    },
+    /// Answer whoever came with [`super::Event::Replacing`]; it is a leg like one that was dialled.
+    TakeIn {
+        /// Its name on this call.
+        leg: LegId,
+    },
+    /// Refuse it.
+    TurnAway {
+        #[allow(missing_docs)]
+        cause: Cause,
+    },
     /// Who hears whom from now on.
     Wire(Wiring),
     /// Play something to a leg instead of what it hears, and instead of what was played before.
@@ -84,6 +122,18 @@ pub enum Command {
     Finish(Box<Outcome>),
 }
 
+/// How a referral goes that we carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferProgress {
+    /// The new party rings.
+    Ringing,
+    /// The new party answered.
+    Done,
+    /// It came to nothing.
+    Failed(Cause),
+}
+
 /// Whom to bring in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +146,13 @@ pub enum Destination {
     Trunk {
         /// The trunk's id.
         trunk: String,
+        #[allow(missing_docs)]
+        to: Pii<Address>,
+    },
+    /// Somebody whom a party named when it referred us, by that party's trunk.
+    Referred {
+        /// The party.
+        by: LegId,
         #[allow(missing_docs)]
         to: Pii<Address>,
     },

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, Speaker, Timer};
 use crate::actions::HttpReply;
-use crate::model::{Codec, Digit, LegId, Party, Pii, PlayId, RunId, Verification};
+use crate::model::{Address, Codec, Digit, LegId, Party, Pii, PlayId, RunId, Verification};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,37 @@ pub enum Event {
         leg: LegId,
         /// [`Cause::Normal`] for somebody who hung up.
         cause: Cause,
+    },
+    /// A party wants whom it talks to moved to somebody else, and itself out of the way (REFER).
+    Referred {
+        #[allow(missing_docs)]
+        leg: LegId,
+        /// To whom.
+        to: Pii<Address>,
+        /// Its trunk may refer at all.
+        allowed: bool,
+    },
+    /// Somebody at the door wants to take a party's place (Replaces).
+    Replacing {
+        /// Whose place.
+        leg: LegId,
+    },
+    /// What became of our wish that a party be moved ([`super::Command::Refer`]).
+    ReferNews {
+        #[allow(missing_docs)]
+        leg: LegId,
+        #[allow(missing_docs)]
+        news: ReferNews,
+    },
+    /// A party put us on hold: it hears nothing until it comes back, and what it would have heard waits.
+    Held {
+        #[allow(missing_docs)]
+        leg: LegId,
+    },
+    /// A party on hold is back.
+    Resumed {
+        #[allow(missing_docs)]
+        leg: LegId,
     },
     /// A key was pressed.
     DigitPressed {
@@ -104,6 +135,22 @@ pub enum Event {
     },
 }
 
+/// What becomes of a wish that a party be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferNews {
+    /// Its network tries; that is no success yet.
+    Accepted,
+    /// The new party rings.
+    Ringing,
+    /// The party talks to somebody else now.
+    Done,
+    /// The network tried, and this is how it ended.
+    Failed(Cause),
+    /// The network does not do that.
+    Refused(Cause),
+}
+
 /// A caller at the door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {
@@ -117,6 +164,9 @@ pub struct Invitation {
     pub headers: Vec<(String, Pii<String>)>,
     /// The codec we agree on; `None` when the offer holds nothing for us.
     pub codec: Option<Codec>,
+    /// Transfers of this caller are tried by REFER first, where an action does not say how.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refer_first: bool,
     /// Whether the caller is who it says; `None` when nobody looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Verification>,

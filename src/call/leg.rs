@@ -60,10 +60,10 @@ impl Legs {
         }
     }
 
-    pub(super) fn ring(&mut self, id: LegId) {
-        if let Some(leg) = self.all.get_mut(usize::from(id.0)) {
-            leg.rang = true;
-        }
+    /// It rings; `true` the first time.
+    pub(super) fn ring(&mut self, id: LegId) -> bool {
+        let leg = self.all.get_mut(usize::from(id.0));
+        leg.is_some_and(|leg| leg.state == LegState::Coming && !std::mem::replace(&mut leg.rang, true))
     }
 
     pub(super) fn has_rung(&self, id: LegId) -> bool {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::leg::{LegState, Legs, Role};
 use super::moving::Moving;
+use super::referral::Referral;
 use super::runs::{Active, BeforeState};
 use super::talk::{Flow, Playback};
 use super::timers::Timers;
@@ -23,6 +24,14 @@ pub struct Call {
     pub(super) legs: Legs,
     pub(super) vars: Vars,
     pub(super) timers: Timers,
+    /// Who is in the caller's place: the one who called, until somebody else takes it.
+    pub(super) caller: LegId,
+    /// Transfers of the caller are tried by REFER first.
+    pub(super) refer_first: bool,
+    /// A party whose place is being taken.
+    pub(super) referral: Option<Referral>,
+    /// Both ends talk, and were asked to do so without us.
+    pub(super) is_releasing: bool,
     /// Whoever answers for us, while there.
     pub(super) agent: Option<LegId>,
     /// The workflow that runs live, when that is who answers.
@@ -48,6 +57,8 @@ pub struct Call {
     pub(super) agent_speaks: bool,
     /// A `hang_up` was executed; the first wins.
     pub(super) closing: Closing,
+    /// The caller put us on hold.
+    pub(super) is_held: bool,
     pub(super) answered: Option<Time>,
     pub(super) history: Vec<RunRecord>,
     pub(super) turns: Vec<Turn>,
@@ -91,6 +102,10 @@ impl Call {
             legs: Legs::default(),
             vars: Vars::default(),
             timers: Timers::default(),
+            caller: LegId::CALLER,
+            refer_first: false,
+            referral: None,
+            is_releasing: false,
             agent: None,
             flow: None,
             moving: None,
@@ -106,6 +121,7 @@ impl Call {
             steps: 0,
             agent_speaks: false,
             closing: Closing::No,
+            is_held: false,
             answered: None,
             history: Vec::new(),
             turns: Vec::new(),
@@ -126,15 +142,20 @@ impl Call {
             (Phase::New, Event::Invited(invitation)) => self.arrive(invitation, &mut out),
             // Nothing can happen to a call that nobody made, and nobody calls twice on one call.
             (Phase::New, _) | (_, Event::Invited(_)) => {}
-            (_, Event::LegRinging { leg }) => self.legs.ring(leg),
+            (_, Event::LegRinging { leg }) => self.on_leg_ringing(leg, &mut out),
             (_, Event::LegAnswered { leg }) => self.on_leg_answered(leg, &mut out),
             (_, Event::LegFailed { leg, cause, retry_after_s }) => {
                 self.on_leg_gone(leg, cause, retry_after_s, &mut out)
             }
             (_, Event::HungUp { leg, cause }) => self.on_leg_gone(leg, cause, None, &mut out),
+            (_, Event::Referred { leg, to, allowed }) => self.on_referred(leg, to, allowed, &mut out),
+            (_, Event::Replacing { leg }) => self.on_replacing(leg, &mut out),
+            (_, Event::ReferNews { leg, news }) => self.on_refer_news(leg, news, &mut out),
             (Phase::Talking, Event::DigitPressed { leg, digit }) => self.on_digit(leg, *digit.reveal(), &mut out),
             // Keys pressed while it rings cannot be meant for us.
             (Phase::Ringing, Event::DigitPressed { .. }) => {}
+            (_, Event::Held { leg }) => self.on_held(leg),
+            (_, Event::Resumed { leg }) => self.on_resumed(leg),
             (_, Event::Played { leg, play }) => self.on_played(leg, play, &mut out),
             (_, Event::AgentSpoke { leg }) => self.on_agent_spoke(leg),
             (_, Event::AgentQuiet { leg }) => self.on_agent_quiet(leg, &mut out),
@@ -179,6 +200,7 @@ impl Call {
     fn arrive(&mut self, invitation: Invitation, out: &mut Commands) {
         self.legs.add(Role::Caller);
         self.phase = Phase::Ringing;
+        self.refer_first = invitation.refer_first;
         self.remember(&invitation);
         let plan = Arc::clone(&self.plan);
         if let Reception::Refuse { status, retry_after_s, .. } = &plan.reception {
@@ -234,6 +256,13 @@ impl Call {
         }
     }
 
+    fn on_leg_ringing(&mut self, leg: LegId, out: &mut Commands) {
+        let is_news = self.legs.ring(leg);
+        if is_news && self.is_taking(leg) {
+            self.on_new_party_rings(out);
+        }
+    }
+
     fn on_leg_answered(&mut self, leg: LegId, out: &mut Commands) {
         // The network repeats itself; an agent that is there does not begin again.
         if self.legs.is_up(leg) || !self.legs.set(leg, LegState::Up) {
@@ -245,6 +274,8 @@ impl Call {
                 Phase::Talking => self.start_agent(out),
                 Phase::New | Phase::Over => {}
             }
+        } else if self.is_taking(leg) {
+            self.take_place(out);
         } else if self.passed_to == Some(leg) {
             self.on_passed_call_answered(leg, out);
         } else {
@@ -256,12 +287,20 @@ impl Call {
         if !self.legs.set(leg, LegState::Gone) {
             return;
         }
-        if leg == LegId::CALLER {
+        self.timers.clear(Timer::Farewell(leg));
+        if self.is_taking(leg) {
+            self.on_referral_failed(cause, out);
+        } else if self.is_being_replaced(leg) {
+            // Many leave as soon as they have been heard; whom they talked to is moved all the same.
+        } else if leg == self.caller && self.is_being_moved() {
+            self.moved(out);
+        } else if leg == self.caller {
             let cause = if self.phase == Phase::Ringing && cause == Cause::Normal { Cause::Canceled } else { cause };
             let by = if cause == Cause::Canceled { Blame::Caller } else { cause.blame() };
             self.end(cause, by, out);
         } else if self.agent == Some(leg) {
             self.agent = None;
+            self.give_up_referral(out);
             self.on_agent_lost(out);
         } else if self.joined == Some(leg) {
             self.end(Cause::Normal, Blame::Callee, out);
@@ -277,9 +316,12 @@ impl Call {
             Timer::RingBudget => self.answer(out),
             Timer::Duration => self.end(Cause::TooLong, Blame::Us, out),
             Timer::Run(run) => self.wake_run(run, out),
+            Timer::RingTime(leg) if self.is_taking(leg) => self.on_new_party_rang_out(leg, out),
             Timer::RingTime(leg) if self.passed_to == Some(leg) => self.on_passed_call_rang_out(leg, out),
             Timer::RingTime(leg) => self.on_target_rang_out(leg, out),
             Timer::Speech => self.on_speech_over(out),
+            Timer::Refer => self.on_refer_unanswered(out),
+            Timer::Farewell(leg) => self.on_farewell_over(leg, out),
             Timer::Parting => self.end(Cause::Normal, Blame::Agent, out),
         }
     }
@@ -332,6 +374,7 @@ impl Call {
             out.push(Command::Reject { status: cause.status(), cause, retry_after_s });
             self.legs.set(LegId::CALLER, LegState::Gone);
         }
+        self.tell_referrer_of_the_end(out);
         let present: Vec<LegId> = self.legs.present().collect();
         for leg in present {
             out.push(Command::HangUp { leg, cause });
@@ -352,7 +395,7 @@ impl Call {
             (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged | Cause::NoMedia) => {
                 Status::Failed
             }
-            (Some(_), _) if self.joined.is_some() => Status::Transferred,
+            (Some(_), _) if self.transferred_to.is_some() => Status::Transferred,
             (Some(_), _) => Status::Completed,
         };
         let plan = Arc::clone(&self.plan);

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::leg::{LegState, Role};
-use super::machine::Call;
-use super::{Cause, Command, Commands, Destination, Timer, Wiring};
-use crate::actions::{Failure, Input, Place, Playing, RunOutcome, Target, TransferTo};
+use super::machine::{Call, Phase};
+use super::{Blame, Cause, Command, Commands, Destination, ReferNews, Timer, Wiring};
+use crate::actions::{Failure, Input, Place, Playing, RunOutcome, Target, TransferMethod, TransferTo};
 use crate::model::{Address, LegId, Pii, RunId, limits};
 use crate::transfer::{RINGING_TONE, Step, Transfer};
 
@@ -15,20 +16,25 @@ use crate::transfer::{RINGING_TONE, Step, Transfer};
 pub(super) struct Moving {
     pub(super) run: RunId,
     transfer: Transfer,
+    /// Whom the caller's network was asked to move the caller to.
+    referred_to: Option<Pii<Address>>,
+    /// The caller's network does it.
+    is_accepted: bool,
 }
 
 impl Call {
     pub(super) fn begin_transfer(&mut self, run: RunId, to: Arc<TransferTo>, out: &mut Commands) {
-        if self.moving.is_some() || self.joined.is_some() {
+        if self.moving.is_some() || self.joined.is_some() || self.referral.is_some() {
             // Without the `sorry`, which would silence the first one's music.
             return self.finish_run(run, RunOutcome::error("transfer_under_way"), out);
         }
         // The caller hears the agent's last words, but nobody hears the caller until somebody answers.
         let hears =
-            self.agent.filter(|leg| self.flow.is_none() && self.legs.is_up(*leg)).map(|agent| (LegId::CALLER, agent));
+            self.agent.filter(|leg| self.flow.is_none() && self.legs.is_up(*leg)).map(|agent| (self.caller, agent));
         out.push(Command::Wire(Wiring { hears: hears.into_iter().collect() }));
-        let (transfer, steps) = Transfer::start(to);
-        self.moving = Some(Moving { run, transfer });
+        let usual = if self.refer_first { TransferMethod::ReferThenBridge } else { TransferMethod::Bridge };
+        let (transfer, steps) = Transfer::start(to, usual);
+        self.moving = Some(Moving { run, transfer, referred_to: None, is_accepted: false });
         self.take_steps(steps, out);
     }
 
@@ -57,6 +63,7 @@ impl Call {
     /// The call is being ended: nobody shall be brought in to hear the goodbye and be left alone.
     pub(super) fn stop_moving(&mut self, out: &mut Commands) {
         let Some(moving) = self.moving.take() else { return };
+        self.timers.clear(Timer::Refer);
         self.stop_playing_for(moving.run, out);
         if let Some(leg) = moving.transfer.ringing().filter(|leg| self.legs.set(*leg, LegState::Gone)) {
             self.timers.clear(Timer::RingTime(leg));
@@ -85,10 +92,13 @@ impl Call {
                     self.play(run, Playing::music(clip), out);
                 }
                 Step::Ring(target) => steps.extend(self.ring(&target, out)),
+                Step::Refer(target) => steps.extend(self.refer(&target, out)),
                 Step::HangUp(leg) => {
+                    self.timers.clear(Timer::RingTime(leg));
                     self.legs.set(leg, LegState::Gone);
                     out.push(Command::HangUp { leg, cause: Cause::NoAnswer });
                 }
+                Step::Moved => self.moved(out),
                 Step::Joined(leg) => self.join(run, leg, out),
                 Step::GaveUp(failure) => self.give_back(run, failure, out),
             }
@@ -111,7 +121,75 @@ impl Call {
         Vec::new()
     }
 
+    /// Asks the caller's network to move the caller; returns the transfer's next steps when there is nowhere to.
+    fn refer(&mut self, target: &Target, out: &mut Commands) -> Vec<Step> {
+        let address = target.to.render(&self.vars, Place::Text).reveal().parse::<Address>();
+        let Some(moving) = &mut self.moving else { return Vec::new() };
+        let Ok(address) = address else { return moving.transfer.refused(Failure::InvalidNumber) };
+        let to = Pii::new(address);
+        moving.referred_to = Some(to.clone());
+        moving.is_accepted = false;
+        self.timers.set(Timer::Refer, self.now + target.ring + REFER_MARGIN);
+        out.push(Command::Refer { leg: self.caller, to, replacing: None });
+        Vec::new()
+    }
+
+    pub(super) fn on_refer_news(&mut self, leg: LegId, news: ReferNews, out: &mut Commands) {
+        if leg != self.caller || self.phase != Phase::Talking {
+            return;
+        }
+        if self.is_releasing {
+            match news {
+                // They talk to each other now, and no longer through us.
+                ReferNews::Done => self.end(Cause::Replaced, Blame::Us, out),
+                ReferNews::Failed(_) | ReferNews::Refused(_) => self.is_releasing = false,
+                ReferNews::Accepted | ReferNews::Ringing => {}
+            }
+            return;
+        }
+        let Some(moving) = self.moving.as_mut().filter(|moving| moving.referred_to.is_some()) else { return };
+        match news {
+            ReferNews::Accepted => moving.is_accepted = true,
+            ReferNews::Ringing => {}
+            ReferNews::Done => self.move_on(Transfer::referred, out),
+            ReferNews::Failed(cause) if moving.transfer.is_referring() => {
+                self.timers.clear(Timer::Refer);
+                self.move_on(|transfer| transfer.refer_failed(cause.as_failure()), out);
+            }
+            ReferNews::Refused(cause) if moving.transfer.is_referring() => {
+                self.timers.clear(Timer::Refer);
+                self.move_on(|transfer| transfer.refer_refused(cause.as_failure()), out);
+            }
+            // We have waited long enough, and ring the target ourselves.
+            ReferNews::Failed(_) | ReferNews::Refused(_) => {}
+        }
+    }
+
+    /// The caller's network does not say how it went. It may have moved nobody, and the caller still waits.
+    pub(super) fn on_refer_unanswered(&mut self, out: &mut Commands) {
+        self.move_on(|transfer| transfer.refer_refused(Failure::NoAnswer), out);
+    }
+
+    /// Whether a caller who leaves now has been moved: networks that took our REFER often say so by their BYE alone.
+    pub(super) fn is_being_moved(&self) -> bool {
+        self.moving.as_ref().is_some_and(|moving| moving.is_accepted && moving.transfer.is_referring())
+    }
+
+    /// The caller's network has moved the caller, and we are out of it.
+    pub(super) fn moved(&mut self, out: &mut Commands) {
+        let Some(moving) = self.moving.take() else { return };
+        self.timers.clear(Timer::Refer);
+        self.flow = None;
+        self.transferred_to = moving.referred_to;
+        self.quieten_tools(Some(moving.run), out);
+        self.stop_playing_for(moving.run, out);
+        self.finish_run_silently(moving.run, RunOutcome::success("transferred"), out);
+        self.end(Cause::Replaced, Blame::Us, out);
+    }
+
     fn join(&mut self, run: RunId, leg: LegId, out: &mut Commands) {
+        let moving = self.moving.as_ref();
+        let is_released = moving.is_some_and(|moving| moving.transfer.method() == TransferMethod::BridgeThenRefer);
         self.timers.clear(Timer::RingTime(leg));
         self.moving = None;
         self.flow = None;
@@ -120,16 +198,23 @@ impl Call {
         self.transferred_to = self.address_of(leg);
         self.quieten_tools(Some(run), out);
         self.stop_playing_for(run, out);
-        out.push(Command::Wire(Wiring::between(LegId::CALLER, leg)));
+        out.push(Command::Wire(Wiring::between(self.caller, leg)));
         self.dismiss_agent(Cause::Replaced, out);
         self.feed(run, Input::Transferred(Ok(())), out);
+        if let (true, Some(to)) = (is_released, self.transferred_to.clone()) {
+            self.is_releasing = true;
+            out.push(Command::Refer { leg: self.caller, to, replacing: Some(leg) });
+        }
     }
 
     fn give_back(&mut self, run: RunId, failure: Failure, out: &mut Commands) {
         self.moving = None;
         self.stop_playing_for(run, out);
         let back = self.agent.filter(|leg| self.legs.is_up(*leg) && self.flow.is_none());
-        out.push(Command::Wire(back.map_or_else(Wiring::apart, |agent| Wiring::between(LegId::CALLER, agent))));
+        out.push(Command::Wire(back.map_or_else(Wiring::apart, |agent| Wiring::between(self.caller, agent))));
         self.feed(run, Input::Transferred(Err(failure)), out);
     }
 }
+
+/// A target's ring time is for the target; the caller's network needs some more to find it, and to tell us.
+const REFER_MARGIN: Duration = Duration::from_secs(5);

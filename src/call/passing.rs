@@ -32,7 +32,7 @@ impl Call {
         self.transferred_to = self.address_of(leg);
         self.timers.set(Timer::Duration, self.now + limits::TRANSFERRED_DURATION_MAX);
         out.push(Command::Answer);
-        out.push(Command::Wire(Wiring::between(LegId::CALLER, leg)));
+        out.push(Command::Wire(Wiring::between(self.caller, leg)));
     }
 
     /// The callee's refusal is the caller's.

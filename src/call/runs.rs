@@ -183,6 +183,14 @@ impl Call {
         }
     }
 
+    /// Ends a run whose owner has no use for the result any more.
+    pub(super) fn finish_run_silently(&mut self, id: RunId, outcome: RunOutcome, out: &mut Commands) {
+        if let Some(at) = self.runs.iter().position(|active| active.id == id) {
+            let active = self.runs.remove(at);
+            self.close(active, outcome, out);
+        }
+    }
+
     /// Writes a run down and lets go of everything it held.
     fn close(&mut self, active: Active, outcome: RunOutcome, out: &mut Commands) {
         if active.asked {

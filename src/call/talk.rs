@@ -36,9 +36,9 @@ impl Call {
         let Some(leg) = self.agent.filter(|leg| self.legs.is_up(*leg)) else { return };
         match &reception.connector {
             Connector::Flow(workflow) => self.start_flow(workflow, out),
-            Connector::Echo => out.push(Command::Wire(Wiring::between(LegId::CALLER, leg))),
+            Connector::Echo => out.push(Command::Wire(Wiring::between(self.caller, leg))),
             Connector::Vendor { instructions, first_words, .. } => {
-                out.push(Command::Wire(Wiring::between(LegId::CALLER, leg)));
+                out.push(Command::Wire(Wiring::between(self.caller, leg)));
                 let what = Told::Start {
                     instructions: instructions.render(&self.vars, Place::Text),
                     first_words: first_words.as_ref().map(|words| words.render(&self.vars, Place::Text)),
@@ -131,7 +131,12 @@ impl Call {
         let muted =
             self.runs.iter().any(|active| active.id == run && (active.muted || self.is_drowned_by_goodbye(active)));
         let speaker = self.speaking_agent();
-        if self.phase != Phase::Talking || muted || (what.clips.is_empty() && speaker.is_none()) {
+        // Who has left while somebody takes the place hears nothing.
+        if self.phase != Phase::Talking
+            || !self.legs.is_up(self.caller)
+            || muted
+            || (what.clips.is_empty() && speaker.is_none())
+        {
             return self.heard_at_once(run, &what, out);
         }
         self.displace(run, out);
@@ -141,7 +146,7 @@ impl Call {
         match (what.clips.is_empty(), &what.text, speaker) {
             (true, Some(text), Some(leg)) => {
                 self.playback = Some(Playback::Words { run });
-                self.timers.set(Timer::Speech, self.now + SPEECH_MAX);
+                self.await_speech();
                 out.push(Command::TellAgent { leg, what: Told::Say(text.clone()) });
             }
             (true, _, _) => self.heard_at_once(run, &what, out),
@@ -149,7 +154,7 @@ impl Call {
                 self.plays += 1;
                 let play = PlayId(self.plays);
                 self.playback = Some(Playback::Clips { run, play });
-                out.push(Command::Play { leg: LegId::CALLER, play, what });
+                out.push(Command::Play { leg: self.caller, play, what });
             }
         }
     }
@@ -180,7 +185,7 @@ impl Call {
         match self.playback {
             Some(Playback::Clips { run: of, .. }) if of == run => {
                 self.playback = None;
-                out.push(Command::StopPlaying { leg: LegId::CALLER });
+                out.push(Command::StopPlaying { leg: self.caller });
             }
             Some(Playback::Words { run: of }) if of == run => {
                 self.playback = None;
@@ -192,7 +197,7 @@ impl Call {
 
     pub(super) fn on_played(&mut self, leg: LegId, play: PlayId, out: &mut Commands) {
         match self.playback {
-            Some(Playback::Clips { run, play: current }) if leg == LegId::CALLER && current == play => {
+            Some(Playback::Clips { run, play: current }) if leg == self.caller && current == play => {
                 self.playback = None;
                 self.heard(run, out);
             }
@@ -201,7 +206,7 @@ impl Call {
         }
     }
 
-    fn heard(&mut self, run: RunId, out: &mut Commands) {
+    pub(super) fn heard(&mut self, run: RunId, out: &mut Commands) {
         if self.moving.as_ref().is_some_and(|moving| moving.run == run) {
             self.on_message_heard(out);
         } else {
@@ -245,7 +250,7 @@ impl Call {
     pub(super) fn close_line(&mut self, out: &mut Commands) {
         if self.agent_speaks && self.joined.is_none() {
             self.closing = Closing::LastWords;
-            self.timers.set(Timer::Speech, self.now + SPEECH_MAX);
+            self.await_speech();
         } else {
             self.part(out);
         }
@@ -270,7 +275,7 @@ impl Call {
 
     pub(super) fn on_digit(&mut self, leg: LegId, digit: Digit, out: &mut Commands) {
         // Two people who talk exchange keys over the media plane; a call that is ending takes none.
-        if leg != LegId::CALLER || self.joined.is_some() || self.closing != Closing::No {
+        if leg != self.caller || self.joined.is_some() || self.closing != Closing::No {
             return;
         }
         if let Some(run) = self.digit_taker() {
@@ -299,7 +304,7 @@ impl Call {
 }
 
 /// An agent that was asked to say a sentence has this long; then the call goes on without it.
-const SPEECH_MAX: Duration = Duration::from_secs(15);
+pub(super) const SPEECH_MAX: Duration = Duration::from_secs(15);
 /// A far end plays what it has received some 40 to 200 ms later; baresip lost 140 ms of a goodbye without this.
 const PARTING: Duration = Duration::from_millis(250);
 /// Keys pressed ahead; nobody types more before a menu has spoken. Further keys are dropped.

@@ -18,6 +18,10 @@ pub enum Timer {
     RingTime(LegId),
     /// An agent that should speak for a run, or finish its sentence, has had its time.
     Speech,
+    /// A party's network that was asked to move it has not said how that went.
+    Refer,
+    /// A party whose place was taken had time to leave by itself.
+    Farewell(LegId),
     /// What we said last has reached the caller's ear, through network and jitter buffer.
     Parting,
 }

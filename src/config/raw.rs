@@ -13,14 +13,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::actions::{Method, ParameterType, Phase};
+use crate::actions::{Method, ParameterType, Phase, TransferMethod};
 use crate::guard;
 use crate::model::limits;
 
 pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
-    Reliable, Session, Sign, TrunkFile, TrunkLimits, Verify,
+    Referrals, Reliable, SendRefer, Session, Sign, TrunkFile, TrunkLimits, Verify,
 };
 
 /// `gateway.toml`: what the gateway listens on and what it may use.
@@ -651,6 +651,8 @@ pub struct Transfer {
     pub music: Option<String>,
     /// Said when nobody was found, before the agent or the workflow goes on.
     pub sorry: Prompt,
+    /// How it is done. Left out, as the caller's trunk says under `[transfer]`.
+    pub method: Option<TransferMethod>,
 }
 
 /// Somebody to ring.

@@ -1,5 +1,7 @@
 //! What a call does: its legs, its media, its errands, and one arm per command. It decides nothing.
 
+mod referrals;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+pub(super) use self::referrals::{Cord, Guest, guest};
 use super::agents;
 use super::dialling::{self, Dialling};
 use super::house::House;
@@ -26,7 +29,7 @@ use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local};
-use crate::sip::{Dial, DialogId, Failure, SipCommand};
+use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 use crate::trunk::{Presented, Trunk, present};
 
@@ -56,13 +59,28 @@ pub(super) struct Arms {
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
     came: Came,
+    /// Trunks of legs that did not come by the caller's.
+    trunks: HashMap<LegId, String>,
+    /// The REFER that the heart is thinking about.
+    referral: Option<Box<Refer>>,
+    /// Who is at the door while the heart thinks about it.
+    pub(super) guest: Option<Guest>,
 }
 
 /// How a leg is reached.
 pub(super) enum LegWire {
-    Sip { dialog: DialogId, local: Local, answer: Option<Answer> },
-    Agent { commands: mpsc::Sender<AgentCommand> },
+    Sip {
+        dialog: DialogId,
+        local: Local,
+        answer: Option<Answer>,
+        is_held: bool,
+    },
+    Agent {
+        commands: mpsc::Sender<AgentCommand>,
+    },
     BuiltIn,
+    /// It is a leg of another call here.
+    Cord(Cord),
 }
 
 /// What was agreed on with the caller, until the call says that it is answered.
@@ -99,7 +117,7 @@ impl Arms {
         media: CallMedia,
         caller: CallerLeg,
     ) -> Arms {
-        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer };
+        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer, is_held: false };
         Arms {
             id: open.id,
             house,
@@ -118,6 +136,9 @@ impl Arms {
             noted: None,
             owes_description: false,
             came: caller.came,
+            trunks: HashMap::new(),
+            referral: None,
+            guest: None,
         }
     }
 
@@ -157,6 +178,20 @@ impl Arms {
             Command::Dial { leg, to: Destination::Trunk { trunk, to } } => {
                 let dial = self.passed_on();
                 self.dial_address(leg, Some(trunk), dial, &to).await;
+            }
+            Command::Dial { leg, to: Destination::Referred { by, to } } => self.dial_referred(leg, by, &to).await,
+            Command::Refer { leg, to, replacing } => self.refer(leg, &to, replacing).await,
+            Command::TakeReferral { leg } => self.order_refer(leg, ReferOrder::Take).await,
+            Command::RefuseReferral { leg, cause } => {
+                self.referral = None;
+                self.order_refer(leg, ReferOrder::Refuse { status: cause.status() }).await;
+            }
+            Command::ReferProgress { leg, progress } => self.tell_progress(leg, progress).await,
+            Command::TakeIn { leg } => self.take_in(leg).await,
+            Command::TurnAway { cause } => {
+                if let Some(guest) = self.guest.take() {
+                    self.turn_away(guest, cause).await;
+                }
             }
             Command::HangUp { leg, cause } => self.hang_up(leg, cause).await,
             Command::Wire(Wiring { hears }) => {
@@ -218,6 +253,7 @@ impl Arms {
             dtmf_out: agreed.dtmf,
             dtmf_in: agreed.dtmf_in,
             remote: agreed.remote,
+            is_held: !agreed.direction.sends(),
         };
         if let Err(error) = self.media.set_remote(leg, peer) {
             warn!(call = %self.id, %leg, %error, "the other side's media address cannot be used");
@@ -233,21 +269,47 @@ impl Arms {
         Ok(())
     }
 
-    /// A leg moved its media, or gave its description with the ACK.
-    pub(super) fn redescribe(&mut self, leg: LegId, sdp: &[u8], answer: Option<&str>) {
+    /// A leg moved its media, held or resumed the call, or gave its description late. Returns what the heart must know.
+    pub(super) fn redescribe(
+        &mut self,
+        leg: LegId,
+        sdp: &[u8],
+        answer: Option<&str>,
+        offer: Option<&str>,
+    ) -> Option<Event> {
         self.owes_description = false;
-        let agreed = match (answer, self.legs.get(&leg)) {
-            (None, Some(LegWire::Sip { local, .. })) => sdp::accept(local, sdp),
-            (Some(answer), Some(LegWire::Sip { .. })) => {
+        let Some(LegWire::Sip { local, is_held, .. }) = self.legs.get_mut(&leg) else { return None };
+        let agreed = match (answer, offer) {
+            (Some(answer), _) => {
                 sdp::Offer::parse(sdp).and_then(|offer| sdp::reanswer(answer, &offer)).map(|(agreed, _)| agreed)
             }
-            (_, Some(LegWire::Agent { .. } | LegWire::BuiltIn) | None) => return,
+            (None, Some(offer)) => sdp::settle(offer, sdp),
+            (None, None) => sdp::accept(local, sdp),
         };
         match agreed {
-            Ok(agreed) => self.open_media(leg, &agreed),
-            Err(_) if answer.is_none() => self.post(Event::HungUp { leg, cause: Cause::NoMedia }),
+            Ok(agreed) => {
+                let was_held = std::mem::replace(is_held, !agreed.direction.sends());
+                self.open_media(leg, &agreed);
+                match (was_held, agreed.direction.sends()) {
+                    (false, false) => Some(Event::Held { leg }),
+                    (true, true) => Some(Event::Resumed { leg }),
+                    (false, true) | (true, false) => None,
+                }
+            }
+            Err(_) if answer.is_none() && offer.is_none() => Some(Event::HungUp { leg, cause: Cause::NoMedia }),
             // The old description stays in force (RFC 3264 §8).
-            Err(_) => {}
+            Err(_) => None,
+        }
+    }
+
+    #[allow(dead_code, reason = "forwarded calls are the first to have something to hear before the answer")]
+    /// Lets the caller hear what comes before the answer, by a provisional answer with our description (183).
+    pub(super) async fn progress(&mut self) {
+        let Some(LegWire::Sip { answer: Some(answer), .. }) = self.legs.get(&LegId::CALLER) else { return };
+        let (sdp, agreed) = (answer.sdp.clone(), answer.agreed.clone());
+        self.tell_dialog(LegId::CALLER, SipCommand::Progress { status: 183, sdp: Some(sdp) }).await;
+        if let Some(agreed) = agreed {
+            self.open_media(LegId::CALLER, &agreed);
         }
     }
 
@@ -302,6 +364,9 @@ impl Arms {
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
+        if let Some(trunk) = trunk {
+            self.trunks.insert(leg, trunk.id.clone());
+        }
         let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), self.presented(trunk), dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
@@ -327,7 +392,7 @@ impl Arms {
         let dialog = self.house.sip.new_dialog();
         let dial = Dial { sdp: sdp::offer(&local), ..dial };
         self.house.registry.add_dialog(dialog, self.id, leg);
-        self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None });
+        self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None, is_held: false });
         self.house.sip.send(dialog, SipCommand::Dial(Box::new(dial))).await;
     }
 
@@ -359,6 +424,7 @@ impl Arms {
                 // A socket that does not take this any more ends with its channel, which the next line closes.
                 let _ = commands.try_send(AgentCommand::Close);
             }
+            Some(LegWire::Cord(cord)) => cord.tell(Event::HungUp { leg: cord.leg, cause: Cause::Normal }),
             Some(LegWire::BuiltIn) | None => {}
         }
         self.forget(leg);

@@ -36,7 +36,13 @@ pub(super) fn attempts(
     said: Dial,
 ) -> Result<VecDeque<Attempt>, Cause> {
     let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
-    let plain = Dial { from_user: presented.user, from_display: presented.display, from_host: presented.host, ..said };
+    let plain = Dial {
+        from_user: presented.user,
+        from_display: presented.display,
+        from_host: presented.host,
+        rules: trunk.map(|trunk| trunk.session).unwrap_or_default(),
+        ..said
+    };
     match (to, trunk.zip(outbound)) {
         // Directly, wherever it leads. The trunk's password is not shown to strangers.
         (Address::Uri(uri), _) => {

@@ -10,7 +10,7 @@ use super::clock::{pause, unix_ms};
 use super::house::House;
 use super::live::LiveCall;
 use super::mailbox::Post;
-use crate::call::{Event, Outcome, Turn};
+use crate::call::{Cause, Event, Outcome, Turn};
 use crate::config::Destination;
 use crate::store::{CallOpen, CallRecord, NewEvent, NewJob, StoreError};
 
@@ -93,11 +93,14 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                     outcome.turns.push(Turn { at: outcome.ended, who, text, interrupted });
                 }
                 Post::Recorded => is_recorded = true,
+                Post::Replacing { guest, .. } => live.arms.turn_away(guest, Cause::Unavailable).await,
+                Post::PluggedIn { cord, .. } => cord.tell(Event::HungUp { leg: cord.leg, cause: Cause::Normal }),
                 // Everything else crossed with the end.
                 Post::Event(_)
                 | Post::Answered { .. }
                 | Post::NotPlaced { .. }
                 | Post::Described { .. }
+                | Post::Referred { .. }
                 | Post::Acknowledged { .. } => {}
             }
         }

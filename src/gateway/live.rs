@@ -133,12 +133,34 @@ impl LiveCall {
                 };
                 self.step(event).await;
             }
-            Post::Described { leg, sdp, answer } => self.arms.redescribe(leg, &sdp, answer.as_deref()),
+            Post::Described { leg, sdp, answer, offer } => {
+                if let Some(event) = self.arms.redescribe(leg, &sdp, answer.as_deref(), offer.as_deref()) {
+                    self.step(event).await;
+                }
+            }
             // An ACK without the description that it owes (RFC 3261 §13.2.1) leaves nothing to talk over.
             Post::Acknowledged { leg } if self.arms.owes_description => {
                 self.step(Event::HungUp { leg, cause: Cause::NoMedia }).await;
             }
             Post::Acknowledged { .. } => {}
+            Post::Referred { leg, refer } => {
+                let to = refer.to.clone();
+                let allowed = self.arms.consider(leg, refer);
+                self.step(Event::Referred { leg, to, allowed }).await;
+            }
+            Post::Replacing { leg, guest } if self.arms.may_take(leg, &guest) => {
+                self.arms.guest = Some(guest);
+                self.step(Event::Replacing { leg }).await;
+                if let Some(guest) = self.arms.guest.take() {
+                    self.arms.turn_away(guest, Cause::Unavailable).await;
+                }
+            }
+            Post::Replacing { guest, .. } => self.arms.turn_away(guest, Cause::Forbidden).await,
+            Post::PluggedIn { leg, cord, remote } => {
+                if self.arms.plugged_in(leg, cord, remote) {
+                    self.step(Event::LegAnswered { leg }).await;
+                }
+            }
             Post::Recorded => self.late.push(Post::Recorded),
         }
     }

@@ -1,14 +1,16 @@
 //! What waits for one call's task.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use metrics::counter;
 use tokio::sync::Notify;
 
+use super::arms::{Cord, Guest};
 use crate::call::{Cause, Event};
 use crate::model::{LegId, limits};
-use crate::sip::Failure;
+use crate::sip::{Failure, Refer};
 
 /// Something for a call's task.
 #[derive(Debug)]
@@ -17,12 +19,18 @@ pub(super) enum Post {
     Event(Event),
     /// A leg we dialled answered with this description; the heart hears of it once its media is set.
     Answered { leg: LegId, sdp: Vec<u8> },
+    /// A leg changed its description and got this answer, or answered this offer of ours, or the first one late.
+    Described { leg: LegId, sdp: Vec<u8>, answer: Option<String>, offer: Option<String> },
     /// An INVITE of ours came to nothing; the heart hears of it once no other gateway is left.
     NotPlaced { leg: LegId, failure: Failure },
-    /// A leg changed its description, or gave it late.
-    Described { leg: LegId, sdp: Vec<u8>, answer: Option<String> },
     /// A leg acknowledged our answer without a description of its own.
     Acknowledged { leg: LegId },
+    /// A leg refers us.
+    Referred { leg: LegId, refer: Box<Refer> },
+    /// Somebody is at the door for a leg's place.
+    Replacing { leg: LegId, guest: Guest },
+    /// Another call took the other end of a leg, and sends its audio from here.
+    PluggedIn { leg: LegId, cord: Cord, remote: SocketAddr },
     /// The recording's file is complete.
     Recorded,
 }

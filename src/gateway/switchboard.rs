@@ -10,12 +10,13 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::admission::Admission;
-use super::arms::{Answer, Arms, CallerLeg, local};
+use super::arms::{Answer, Arms, CallerLeg, guest, local};
 use super::clock::{now, unix_ms};
 use super::finish::agent_of;
 use super::house::House;
 use super::identity::{self, Look};
 use super::live::LiveCall;
+use super::mailbox::Post;
 use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
@@ -23,7 +24,7 @@ use crate::config::Config;
 use crate::model::{CallId, LegId, Verification};
 use crate::route::Asked;
 use crate::sdp::{self, Offer};
-use crate::sip::{DialogId, Invite, SipCommand, SipEvent};
+use crate::sip::{DialogId, Invite, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
 use crate::trunk::arrive;
 
@@ -159,6 +160,25 @@ impl Switchboard {
         if let Some(cause) = identity::refusal(trunk.identity.verify, identity.as_ref()) {
             return self.refuse_identity(dialog, cause, identity.and_then(|identity| identity.reason())).await;
         }
+        if let Some(status) = invite.objection(&trunk.session) {
+            // What would do stands in the rules, which the refusal names.
+            self.adopt(dialog, Terms { rules: trunk.session, ..Terms::default() }).await;
+            return self.refuse(dialog, status, None, "short_session").await;
+        }
+        match invite.replaces {
+            None => {}
+            Some(Err(status)) => return self.refuse(dialog, status, None, "no_dialog").await,
+            Some(Ok(replaced)) => {
+                let Some((door, leg)) = self.house.registry.by_dialog(replaced) else {
+                    return self.refuse(dialog, Cause::Unavailable.status(), None, "no_dialog").await;
+                };
+                let terms = Terms { rules: trunk.session, codecs: trunk.codecs.clone(), sdp: None };
+                self.adopt(dialog, terms).await;
+                counter!("ringback_invites_total", "result" => "replaces").increment(1);
+                return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, &invite) });
+            }
+        }
+        let rules = trunk.session;
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
@@ -204,6 +224,8 @@ impl Switchboard {
             Err(()) => None,
         };
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
+        self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp }).await;
         let invitation = translate::invitation(arrival, trunk, codec, identity.clone());
         let plan = config.plan(&route);
         let open = CallOpen {
@@ -226,6 +248,10 @@ impl Switchboard {
             CallerLeg { party: invitation.caller.clone(), dialog, local, answer, came: translate::came(&invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
+    }
+
+    async fn adopt(&self, dialog: DialogId, terms: Terms) {
+        self.house.sip.send(dialog, SipCommand::Adopt(Box::new(terms))).await;
     }
 
     async fn refuse_identity(&self, dialog: DialogId, cause: Cause, why: Option<&'static str>) {

@@ -1,9 +1,9 @@
 //! Between SIP's language and the call's. Nobody else speaks both.
 
-use crate::call::{Cause, Event, Invitation};
+use crate::call::{Cause, Event, Invitation, ReferNews};
 use crate::model::{Codec, LegId, Verification};
-use crate::sip::{By, Caller, Failure, Invite, SipEvent};
-use crate::trunk::{Arrival, Shown, Trunk};
+use crate::sip::{self, By, Caller, Failure, Invite, Loss, SipEvent};
+use crate::trunk::{Arrival, ReferSend, Shown, Trunk};
 
 use super::arms::Came;
 use super::mailbox::Post;
@@ -17,16 +17,39 @@ pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
         SipEvent::Ended { by: By::Them, .. } => Event::HungUp { leg, cause: Cause::Normal },
         SipEvent::Failed { failure, .. } => return Some(Post::NotPlaced { leg, failure }),
         SipEvent::Answered { sdp, .. } => return Some(Post::Answered { leg, sdp }),
-        SipEvent::Confirmed { sdp: Some(sdp), .. } => return Some(Post::Described { leg, sdp, answer: None }),
+        SipEvent::Confirmed { sdp: Some(sdp), .. } => {
+            return Some(Post::Described { leg, sdp, answer: None, offer: None });
+        }
         SipEvent::Confirmed { sdp: None, .. } => return Some(Post::Acknowledged { leg }),
-        SipEvent::Reinvited { sdp: Some(sdp), answer, .. } => return Some(Post::Described { leg, sdp, answer }),
+        SipEvent::Reinvited { sdp: Some(sdp), answer, offer, .. } => {
+            return Some(Post::Described { leg, sdp, answer, offer });
+        }
+        SipEvent::Lost { loss: Loss::Expired | Loss::Unanswered, .. } => Event::HungUp { leg, cause: Cause::Timeout },
+        SipEvent::Lost { loss: Loss::Unknown, .. } => Event::HungUp { leg, cause: Cause::ServerFailure },
+        SipEvent::Refer { news: sip::ReferNews::Asked(refer), .. } => return Some(Post::Referred { leg, refer }),
+        SipEvent::Refer { news, .. } => Event::ReferNews { leg, news: refer_news(&news)? },
         // Our own BYE, a refresh; keys in INFO come with the other ways of pressing keys.
         SipEvent::Reinvited { sdp: None, .. }
+        | SipEvent::ReofferFailed { .. }
         | SipEvent::Ended { by: By::Us, .. }
         | SipEvent::Info { .. }
         | SipEvent::Invited { .. } => return None,
     };
     Some(Post::Event(event))
+}
+
+/// What the other side says of a referral of ours.
+fn refer_news(news: &sip::ReferNews) -> Option<ReferNews> {
+    Some(match news {
+        sip::ReferNews::Asked(_) => return None,
+        sip::ReferNews::Accepted => ReferNews::Accepted,
+        sip::ReferNews::Progress(_) => ReferNews::Ringing,
+        sip::ReferNews::Refused(status) => ReferNews::Refused(status.map_or(Cause::Timeout, Cause::from_status)),
+        sip::ReferNews::Ended(status) => match status.map_or(Cause::ServerFailure, Cause::from_status) {
+            Cause::Normal => ReferNews::Done,
+            cause => ReferNews::Failed(cause),
+        },
+    })
 }
 
 /// What it means to a call that an INVITE of ours came to nothing.
@@ -65,6 +88,7 @@ pub(super) fn invitation(
         trunk: trunk.id.clone(),
         headers: arrival.variables,
         codec,
+        refer_first: trunk.transfer.sends == ReferSend::First,
         identity,
     }
 }

@@ -53,7 +53,11 @@ impl Ladder {
         match name {
             "ring" | "answer" | "reject" => Lane::Caller,
             "run" | "stop_run" => Lane::World,
-            "wire" | "finish" => Lane::Call,
+            "wire" | "finish" | "turn_away" => Lane::Call,
+            "take_in" => {
+                self.lanes.insert(body["leg"].as_u64().unwrap_or(0), Lane::Target);
+                Lane::Target
+            }
             "dial" => {
                 let lane = if body["to"] == "agent" { Lane::Agent } else { Lane::Target };
                 self.lanes.insert(body["leg"].as_u64().unwrap_or(0), lane);
@@ -133,6 +137,12 @@ fn event_label(name: &str, body: &Value) -> String {
         "leg_answered" => "answered".to_owned(),
         "leg_failed" => format!("failed: {}", word(&body["cause"])),
         "hung_up" => format!("hung up: {}", word(&body["cause"])),
+        "referred" if body["allowed"] == false => "refers, without leave".to_owned(),
+        "referred" => "refers".to_owned(),
+        "replacing" => format!("somebody comes for the place of leg {}", body["leg"]),
+        "refer_news" => format!("refer: {}", news(&body["news"])),
+        "held" => "holds".to_owned(),
+        "resumed" => "is back".to_owned(),
         "digit_pressed" => "key pressed".to_owned(),
         "played" => format!("play {} heard", body["play"]),
         "agent_spoke" => "speaks".to_owned(),
@@ -156,6 +166,13 @@ fn command_label(name: &str, body: &Value) -> String {
         "reject" => format!("{} {}", body["status"], word(&body["cause"])),
         "dial" if body["to"] == "agent" => "dial agent".to_owned(),
         "dial" => format!("dial leg {}", body["leg"]),
+        "refer" if body["replacing"].is_null() => "refer".to_owned(),
+        "refer" => format!("refer, replacing us with leg {}", body["replacing"]),
+        "take_referral" => "202 referral".to_owned(),
+        "refuse_referral" => format!("no referral: {}", word(&body["cause"])),
+        "refer_progress" => format!("referral: {}", news(&body["progress"])),
+        "take_in" => format!("take in leg {}", body["leg"]),
+        "turn_away" => format!("turn away: {}", word(&body["cause"])),
         "hang_up" => format!("hang up leg {}: {}", body["leg"], word(&body["cause"])),
         "wire" => wiring(&body["hears"]),
         "play" => play(body),
@@ -183,6 +200,13 @@ fn reply(value: &Value) -> String {
     match tagged(value) {
         ("answered", body) => format!("status {}", body["status"]),
         (_, failure) => word(failure).to_owned(),
+    }
+}
+
+fn news(value: &Value) -> String {
+    match tagged(value) {
+        (name, Value::Null) => name.to_owned(),
+        (name, cause) => format!("{name}, {}", word(cause)),
     }
 }
 

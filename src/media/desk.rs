@@ -263,9 +263,12 @@ impl Desk {
 
     /// Hands frames of an RTP leg to those who hear it as frames.
     fn deliver(&mut self, now: Time, from: LegId, frames: &[Frame], out: &mut Out) {
+        let is_held = self.legs.iter().any(|leg| leg.id == from && leg.is_held());
         for frame in frames {
+            // An agent must not answer the music of a caller who holds the line.
+            let heard = if is_held { &SILENCE } else { frame };
             for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(from) && !leg.player.is_playing()) {
-                leg.take_in(self.call, frame, out);
+                leg.take_in(self.call, heard, out);
             }
             if let Some(recording) = self.recording.as_mut().filter(|recording| recording.left == from) {
                 recording.timeline.received(now, frame);
@@ -382,6 +385,10 @@ impl Leg {
         }
     }
 
+    fn is_held(&self) -> bool {
+        matches!(&self.kind, Kind::Rtp(rtp) if rtp.is_held())
+    }
+
     fn silent(&mut self) -> bool {
         self.said.fill(ULAW_SILENCE);
         false
@@ -491,5 +498,6 @@ fn source_of(wiring: &[(LegId, LegId)], listener: LegId) -> Option<LegId> {
     wiring.iter().find(|(leg, _)| *leg == listener).map(|(_, source)| *source)
 }
 
+const SILENCE: Frame = [ULAW_SILENCE; FRAME_SAMPLES];
 /// The longest packet passed through: 60 ms.
 const PASSED_MAX: usize = 480;

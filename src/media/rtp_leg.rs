@@ -26,6 +26,8 @@ pub struct RtpPeer {
     pub dtmf_in: Option<u8>,
     /// Where the SDP says audio goes. Replaced by where it comes from, once that is settled.
     pub remote: SocketAddr,
+    /// The party does not listen (RFC 3264 §8.4): nothing is sent to it, and what is on its way there waits.
+    pub is_held: bool,
 }
 
 /// Everything about an RTP leg but its socket.
@@ -72,7 +74,12 @@ impl RtpLeg {
 
     /// The peer and where to send, once both are known.
     pub(super) fn reachable(&self) -> Option<(RtpPeer, SocketAddr)> {
-        Some((self.peer?, self.latch.target()?))
+        Some((self.peer.filter(|peer| !peer.is_held)?, self.latch.target()?))
+    }
+
+    /// Whether the party put us on hold. What it sends meanwhile is its music, and meant for people only.
+    pub(super) fn is_held(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.is_held)
     }
 
     /// Takes a datagram. Frames in order are appended to `frames`. `None` when it is not for us.

@@ -174,6 +174,14 @@ pub const SIP_FORKS_MAX: usize = 16;
 /// give up after three.
 pub const SIP_RING_REPEAT: Duration = Duration::from_secs(60);
 
+/// The longest interval between signs of life that a peer may ask for (RFC 4028). A longer one is cut to this: a week is
+/// longer than any call, and short enough for every clock.
+pub const SESSION_INTERVAL_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// How often a request within a dialog is tried again when it collides with one of the other side (491, 500). Two
+/// random waits nearly always part them; a peer that refuses this often means it.
+pub const SIP_COLLISIONS_MAX: u32 = 6;
+
 /// Commands waiting for one media worker, of all its calls. A worker takes them every millisecond, so a full mailbox
 /// means that it hangs: the command is refused and the call hears of it. Dropping a call needs no room.
 pub const MEDIA_COMMANDS_MAX: usize = 4096;

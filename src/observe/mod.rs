@@ -24,6 +24,7 @@ use Kind::{Counter, Gauge, Histogram};
 /// Name, kind, and what it tells whoever is on call.
 pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_invites_total", Counter, "INVITEs by what became of them: taken, or why not"),
+    ("ringback_referrals_total", Counter, "REFERs of the other side: considered, or forbidden by the trunk"),
     ("ringback_calls_active", Gauge, "calls that are up"),
     ("ringback_calls_total", Counter, "calls that ended, by reason"),
     ("ringback_calls_broken_total", Counter, "calls whose own logic failed; each is a fault of ours"),

@@ -2,13 +2,15 @@
 //!
 //! Pure. Knows nothing of dialogs or sockets.
 //! Start at [`answer`] for a call that comes in and at [`offer()`] and [`accept`] for one that goes out;
-//! [`reanswer`] is for a peer that offers again in the middle of a call.
+//! [`reanswer`] and its neighbours are for the middle of a call.
 
 mod negotiate;
 mod offer;
 mod print;
+mod revise;
 #[cfg(test)]
 mod tests;
 
-pub use negotiate::{Agreed, Direction, Local, accept, answer, offer, reanswer};
+pub use negotiate::{Agreed, Direction, Local, accept, answer, offer};
 pub use offer::{Offer, SdpError};
+pub use revise::{follow, reanswer, reanswer_with, reoffer, settle};

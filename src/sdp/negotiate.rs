@@ -153,35 +153,9 @@ pub fn accept(local: &Local, answer: &[u8]) -> Result<Agreed, SdpError> {
     Ok(Agreed { dtmf_in: agreed.dtmf.map(|_| DTMF_OFFERED), ..agreed })
 }
 
-/// Answers an offer in the middle of a call: the codec, address and port that `previous` named are kept.
-///
-/// The text is the same to the letter when nothing changed, so that a session refresh is one (RFC 3264 §8);
-/// otherwise its version is one higher.
-///
-/// # Errors
-///
-/// As [`answer`]; also [`SdpError::Unparsable`] when `previous` is not a description that we wrote.
-pub fn reanswer(previous: &str, offer: &Offer) -> Result<(Agreed, String), SdpError> {
-    let ours = sipx_sdp::parse(previous).map_err(|_| SdpError::Unparsable("our own description"))?;
-    let parsed = Offer::parse(previous.as_bytes())?;
-    let audio = parsed.usable().next().ok_or(SdpError::NoAudio)?;
-    let mut local = Local {
-        address: audio.address,
-        port: audio.port,
-        codecs: audio.codecs.iter().map(|(codec, _)| *codec).collect(),
-        session_id: ours.origin.session_id,
-        version: ours.origin.session_version,
-    };
-    let (agreed, text) = answer(offer, &local)?;
-    if text == previous {
-        return Ok((agreed, text));
-    }
-    local.version = local.version.wrapping_add(1);
-    answer(offer, &local)
-}
-
-fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
-    if audio.address.is_ipv4() != local.address.is_ipv4() {
+pub(super) fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
+    // An address of zeros is a hold, and no family of its own.
+    if audio.address.is_ipv4() != local.address.is_ipv4() && !audio.address.is_unspecified() {
         return Err(SdpError::AddressFamily);
     }
     let (codec, payload_type) =
@@ -197,7 +171,7 @@ fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
     })
 }
 
-fn static_number(codec: Codec) -> u8 {
+pub(super) fn static_number(codec: Codec) -> u8 {
     match codec {
         Codec::Pcmu => 0,
         Codec::Pcma => 8,
@@ -205,4 +179,4 @@ fn static_number(codec: Codec) -> u8 {
 }
 
 /// The dynamic payload type that most of the field uses for `telephone-event`.
-const DTMF_OFFERED: u8 = 101;
+pub(super) const DTMF_OFFERED: u8 = 101;

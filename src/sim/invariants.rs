@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::{Cause, Command, Destination, Outcome, Status, Timer, Wiring};
+use crate::call::{Cause, Command, Destination, Outcome, ReferProgress, Status, Timer, Wiring};
 use crate::model::{LegId, RunId};
 
 /// Watches the commands of one call.
@@ -12,10 +12,16 @@ pub struct Watch {
     finishes: usize,
     up: BTreeMap<LegId, bool>,
     runs: BTreeSet<RunId>,
-    /// Everybody who was dialled by an address.
-    targets: BTreeSet<LegId>,
-    /// The target that talks to the caller.
-    joined: Option<LegId>,
+    /// Agents of ours; everybody else is at a telephone.
+    agents: BTreeSet<LegId>,
+    /// Two telephones are wired to each other.
+    is_joined: bool,
+    /// And were at some time.
+    was_joined: bool,
+    /// The caller's network was asked to move it.
+    is_referred: bool,
+    /// Whoever referred us and has not heard the end of it.
+    referrers: BTreeSet<LegId>,
     caller_answered: bool,
     broken: Vec<String>,
 }
@@ -39,14 +45,42 @@ impl Watch {
                 }
             }
             Command::Dial { leg, to } => {
-                if !matches!(to, Destination::Agent) {
-                    self.targets.insert(*leg);
+                if matches!(to, Destination::Agent) {
+                    self.agents.insert(*leg);
                 }
                 if self.up.insert(*leg, true).is_some() {
                     self.broken.push(format!("{leg} is dialled twice"));
                 }
             }
+            Command::TakeIn { leg } => {
+                if self.up.insert(*leg, true).is_some() {
+                    self.broken.push(format!("{leg} is taken in twice"));
+                }
+            }
+            Command::Refer { leg, .. } => {
+                self.is_referred = true;
+                self.must_be_there(*leg, "is moved");
+            }
+            Command::TakeReferral { leg } => {
+                self.must_be_there(*leg, "may refer");
+                if !self.referrers.insert(*leg) {
+                    self.broken.push(format!("{leg} refers twice at once"));
+                }
+            }
+            Command::RefuseReferral { leg, .. } => self.must_be_there(*leg, "may not refer"),
+            Command::ReferProgress { leg, progress } => {
+                self.must_be_there(*leg, "hears of its referral");
+                let is_last = *progress != ReferProgress::Ringing;
+                let is_known = if is_last { self.referrers.remove(leg) } else { self.referrers.contains(leg) };
+                if !is_known {
+                    self.broken.push(format!("{leg} hears of a referral that is over"));
+                }
+            }
+            Command::TurnAway { .. } => {}
             Command::HangUp { leg, .. } => {
+                if self.referrers.remove(leg) {
+                    self.broken.push(format!("{leg} is let go before it heard the end of its referral"));
+                }
                 let known = self.up.insert(*leg, false);
                 if known == Some(false) || (known.is_none() && *leg != LegId::CALLER) {
                     self.broken.push(format!("{leg} is let go, and is not there"));
@@ -70,10 +104,11 @@ impl Watch {
                         }
                     }
                 }
-                let heard = hears.iter().find(|(listener, _)| *listener == LegId::CALLER);
-                self.joined = heard.map(|(_, source)| *source).filter(|source| self.targets.contains(source));
+                let is_agent = |leg| self.agents.contains(leg);
+                self.is_joined = hears.iter().any(|(listener, source)| !is_agent(listener) && !is_agent(source));
+                self.was_joined |= self.is_joined;
             }
-            Command::Play { .. } if self.joined.is_some() => {
+            Command::Play { .. } if self.is_joined => {
                 self.broken.push("something is played over two people who talk".to_owned());
             }
             Command::Play { leg, .. } | Command::StopPlaying { leg } | Command::Record { leg } => {
@@ -107,13 +142,22 @@ impl Watch {
         if canceled != (outcome.status == Status::Canceled) {
             self.broken.push(format!("{:?} for {:?}", outcome.status, outcome.cause));
         }
-        if outcome.transferred_to.is_some() != self.joined.is_some() {
+        // Whoever was moved by its own network was never wired to anybody; and whoever refers may leave two in the air.
+        let may_be = self.is_joined || self.is_referred || self.was_joined;
+        if (self.is_joined && outcome.transferred_to.is_none()) || (outcome.transferred_to.is_some() && !may_be) {
             self.broken.push("the record is wrong about who took the caller".to_owned());
+        }
+    }
+
+    fn must_be_there(&mut self, leg: LegId, what: &str) {
+        if leg != LegId::CALLER && self.up.get(&leg) != Some(&true) {
+            self.broken.push(format!("{leg} {what}, and is not there"));
         }
     }
 
     /// A leg left by itself.
     pub fn left(&mut self, leg: LegId) {
+        self.referrers.remove(&leg);
         self.up.insert(leg, false);
     }
 
@@ -136,6 +180,9 @@ impl Watch {
         }
         if self.finishes != 1 {
             self.broken.push(format!("{} times Finish", self.finishes));
+        }
+        for leg in &self.referrers {
+            self.broken.push(format!("{leg} never hears the end of its referral"));
         }
         for (leg, up) in &self.up {
             if *up {

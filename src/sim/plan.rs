@@ -10,8 +10,8 @@ use serde_json_path::JsonPath;
 use super::Random;
 use crate::actions::{
     Action, AfterCall, Agent, Api, Before, Connector, Failure, Fallback, Forward, Goto, HangUp, Menu, MenuOption,
-    Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferTo, Verb,
-    Waiting, Workflow,
+    Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferMethod,
+    TransferTo, Verb, Waiting, Workflow,
 };
 use crate::model::Digit;
 
@@ -40,6 +40,14 @@ pub fn plan_for(seed: u64) -> Plan {
     if let (Reception::Agent(agent), true) = (&mut plan.reception, random.chance(30)) {
         agent.during.iter_mut().for_each(|action| leave_to_the_agent(&mut action.verb));
     }
+    let method = match random.below(10) {
+        0 => Some(TransferMethod::Refer),
+        1 => Some(TransferMethod::ReferThenBridge),
+        2 => Some(TransferMethod::BridgeThenRefer),
+        3 => Some(TransferMethod::Bridge),
+        _ => None,
+    };
+    each_transfer(&mut plan, |to| to.method = method);
     if random.chance(5) {
         plan.reception = Reception::Forward(Forward {
             trunk: "carrier-b".to_owned(),
@@ -167,6 +175,7 @@ fn transfer() -> TransferTo {
         message: prompt("transfer.wav"),
         music: Some(template("music.wav")),
         sorry: prompt("sorry.wav"),
+        method: None,
     }
 }
 
@@ -181,6 +190,19 @@ fn api(url: &str, save: &[(&str, &str)]) -> Api {
         timeout: Duration::from_secs(3),
         save: save.iter().map(|(name, path)| ((*name).to_owned(), json_path(path))).collect(),
         waiting: None,
+    }
+}
+
+fn each_transfer(plan: &mut Plan, change: impl Fn(&mut TransferTo)) {
+    let workflows = plan.workflows.values_mut().flat_map(|workflow| &mut workflow.steps).map(|step| &mut step.verb);
+    let tools = match &mut plan.reception {
+        Reception::Agent(agent) => agent.during.iter_mut().map(|action| &mut action.verb).collect(),
+        Reception::Forward(_) | Reception::Refuse { .. } => Vec::new(),
+    };
+    for verb in workflows.chain(tools) {
+        if let Verb::Transfer(to) = verb {
+            change(Arc::make_mut(to));
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::{Random, Watch};
 use crate::actions::{Connector, HttpFailure, HttpReply, Plan, Reception};
-use crate::call::{Call, Cause, Command, Destination, Event, Invitation, Speaker, Status, Told, ToolCall};
+use crate::call::{Call, Cause, Command, Destination, Event, Invitation, ReferNews, Speaker, Status, Told, ToolCall};
 use crate::journal::{Entry, Header, Journal, Ladder, Recorder, SCHEMA, heading, replay};
-use crate::model::{CallId, Codec, Digit, LegId, Party, Pii, Time, Vault};
+use crate::model::{Address, CallId, Codec, Digit, LegId, Party, Pii, Time, Vault};
 
 /// A world around one call.
 #[derive(Debug)]
@@ -143,6 +143,7 @@ impl World {
             trunk: "carrier".to_owned(),
             headers: vec![("order".to_owned(), Pii::new("42".to_owned()))],
             codec: (!self.random.chance(2)).then_some(Codec::Pcmu),
+            refer_first: self.random.chance(15),
             identity: None,
         };
         self.agenda.insert((Time::ZERO, 0), Event::Invited(invitation));
@@ -159,6 +160,7 @@ impl World {
             let digit = Digit::from_char(*self.random.pick(&['1', '2', '2', '9', '#'])).map(Pii::new);
             self.book_digit(at, digit);
         }
+        self.moves(Time::ZERO, LegId::CALLER, patience_ms + 1);
         if self.random.chance(2) {
             let at = self.random.below(60_000);
             self.book(Time::ZERO, at, Event::EndAsked { cause: Cause::Overload });
@@ -175,9 +177,9 @@ impl World {
         match command {
             Command::Answer => self.answered = Some(now),
             Command::Dial { leg, to: Destination::Agent } => self.agent_comes(now, *leg),
-            Command::Dial { leg, to: Destination::Address(_) | Destination::Trunk { .. } } => {
-                self.target_rings(now, *leg)
-            }
+            Command::Dial { leg, .. } => self.target_rings(now, *leg),
+            Command::TakeIn { leg } => self.guest_comes(now, *leg),
+            Command::Refer { leg, .. } => self.network_is_asked(now, *leg),
             Command::Play { leg, play, what } if !what.repeat => {
                 let ms = 200 + self.random.below(4_000);
                 self.book(now, ms, Event::Played { leg: *leg, play: *play });
@@ -272,6 +274,61 @@ impl World {
                 self.book(now, ms, Event::LegAnswered { leg });
                 let talk_ms = ms + self.random.below(30_000);
                 self.book(now, talk_ms, Event::HungUp { leg, cause: Cause::Normal });
+                self.moves(now, leg, talk_ms + 1);
+            }
+        }
+    }
+
+    /// Somebody who came with Replaces is answered at once, or has no codec for us; then it talks, and may refer.
+    fn guest_comes(&mut self, now: Time, leg: LegId) {
+        if self.random.chance(20) {
+            return self.book(now, 0, Event::LegFailed { leg, cause: Cause::NoMedia, retry_after_s: None });
+        }
+        self.book(now, 0, Event::LegAnswered { leg });
+        let talk_ms = self.random.below(30_000);
+        self.book(now, talk_ms, Event::HungUp { leg, cause: Cause::Normal });
+        self.moves(now, leg, 30_000);
+    }
+
+    /// A party may refer whom it talks to, some of them without leave, and others may take its place.
+    fn moves(&mut self, now: Time, leg: LegId, within_ms: u64) {
+        for _ in 0..self.random.below(3) {
+            let ms = self.random.below(within_ms);
+            let to: Address = "sip:anybody@office.test".parse().expect("a SIP URI, because it is written here");
+            let allowed = !self.random.chance(20);
+            self.book(now, ms, Event::Referred { leg, to: Pii::new(to), allowed });
+            if self.random.chance(30) {
+                // Many telephones hang up as soon as their REFER is taken.
+                self.book(now, ms + 50, Event::HungUp { leg, cause: Cause::Normal });
+            }
+        }
+        if self.random.chance(15) {
+            let ms = self.random.below(within_ms);
+            self.book(now, ms, Event::Replacing { leg });
+        }
+    }
+
+    fn network_is_asked(&mut self, now: Time, leg: LegId) {
+        let ms = self.random.below(2_000);
+        let cause = *self.random.pick(&[Cause::Busy, Cause::NoAnswer, Cause::Declined, Cause::ServerFailure]);
+        let which = self.random.below(6);
+        let mut say = |ms, news| self.book(now, ms, Event::ReferNews { leg, news });
+        match which {
+            0 => say(ms, ReferNews::Refused(cause)),
+            1 => {
+                say(ms, ReferNews::Accepted);
+                say(ms + 900, ReferNews::Failed(cause));
+            }
+            // It takes it, and nobody ever hears of it again.
+            2 => say(ms, ReferNews::Accepted),
+            3 => {
+                say(ms, ReferNews::Accepted);
+                self.book(now, ms + 700, Event::HungUp { leg, cause: Cause::Normal });
+            }
+            _ => {
+                say(ms, ReferNews::Accepted);
+                say(ms + 300, ReferNews::Ringing);
+                say(ms + 900, ReferNews::Done);
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
+use sipx_sip::{HeaderName, Headers, Method, Request, Response, TransactionKey, Uri, update};
 
 use super::digest::Digest;
-use super::event::SipEvent;
+use super::event::{Replaces, SipEvent};
 use super::message::{self, Own};
 use crate::model::limits;
 
@@ -20,6 +20,8 @@ pub(super) enum Out {
     Cancel(Option<u8>),
     /// Acknowledge a 2xx.
     Ack(Letter),
+    /// Send another request, and report what comes back under this name.
+    Ask(Ask, Letter),
     /// Send BYE and report when it is over.
     Bye(Letter),
     /// Send BYE to an answer that we do not want; how that ends is nobody's concern.
@@ -31,6 +33,24 @@ pub(super) enum Out {
     /// Tell the gateway.
     Tell(SipEvent),
     /// Forget the dialog.
+    Over,
+}
+
+/// A request of ours within a dialog, so that its answers find it: the early dialog it belongs to, and a number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) fork: u16,
+    pub(super) number: u32,
+}
+
+/// What came of an [`Out::Ask`].
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// An answer. For an INVITE every one, copies of the 2xx too; else the final one.
+    Response(Box<Response>),
+    /// Nobody answered within 64·T1, or it could not be sent.
+    Lost,
+    /// It was an INVITE, and no further answer can come.
     Over,
 }
 
@@ -55,6 +75,18 @@ pub(super) enum Timer {
     Ring,
     /// Forget an INVITE that was refused.
     Linger,
+    /// Half the session's interval is over: give a sign of life (RFC 4028 §7.2).
+    Refresh,
+    /// No sign of life came: the session is over (RFC 4028 §10).
+    Expire,
+    /// Send a reliable provisional answer again: after T1, 2·T1 and so on (RFC 3262 §3).
+    Chase,
+    /// 64·T1: its PRACK will not come.
+    ChaseEnd,
+    /// The other side has had its time to hear how its referral ended; now BYE goes.
+    News,
+    /// Two requests collided; ours may be tried again (RFC 3261 §14.1).
+    Glare,
     /// Not even a 100 has come to our INVITE.
     Silence,
 }
@@ -72,6 +104,10 @@ pub(super) struct Dialog {
     remote_cseq: Option<u32>,
     route: Vec<Uri>,
     target: Uri,
+    /// We sent the first INVITE, so the Call-ID is ours.
+    pub(super) is_ours: bool,
+    /// The other side takes UPDATE, as far as its Allow says.
+    pub(super) takes_update: bool,
     digest: Digest,
 }
 
@@ -94,6 +130,8 @@ impl Dialog {
             route: message::record_route(headers)?,
             // RFC 2543 peers send no Contact; their From is the best that is known.
             target: message::contact(headers).unwrap_or(from_uri),
+            is_ours: false,
+            takes_update: update::peer_allows(headers),
             digest: Digest::new(None, ""),
         })
     }
@@ -111,7 +149,30 @@ impl Dialog {
             remote_cseq: None,
             route,
             target: message::contact(&response.headers).unwrap_or_else(|| invite.uri.clone()),
+            is_ours: true,
+            takes_update: update::peer_allows(&response.headers),
             digest: Digest::new(None, ""),
+        })
+    }
+
+    /// The same of a response that no dialog can be made of: what cannot be read is taken from the INVITE.
+    pub(super) fn outgoing_as_well_as_can_be(invite: &Request, response: &Response) -> Option<Dialog> {
+        Dialog::outgoing(invite, response).or_else(|| {
+            let headers = &response.headers;
+            Some(Dialog {
+                call_id: message::call_id(&invite.headers),
+                local: message::value(&invite.headers, &HeaderName::From)?,
+                remote: message::value(headers, &HeaderName::To)
+                    .or_else(|| message::value(&invite.headers, &HeaderName::To))?,
+                remote_tag: message::tag(headers, &HeaderName::To).unwrap_or_default(),
+                local_cseq: message::cseq(&invite.headers)?,
+                remote_cseq: None,
+                route: Vec::new(),
+                target: message::contact(headers).unwrap_or_else(|| invite.uri.clone()),
+                is_ours: true,
+                takes_update: false,
+                digest: Digest::new(None, ""),
+            })
         })
     }
 
@@ -125,6 +186,32 @@ impl Dialog {
         message::tag(&request.headers, &HeaderName::From).unwrap_or_default() == self.remote_tag
     }
 
+    pub(super) fn has_remote_tag(&self, tag: &[u8]) -> bool {
+        self.remote_tag == tag
+    }
+
+    /// Our address as they know it, without our tag.
+    pub(super) fn local_address(&self) -> Vec<u8> {
+        match sipx_sip::Address::parse(&self.local, "From") {
+            Ok(address) => [b"<".as_slice(), &address.uri.to_bytes(), b">"].concat(),
+            Err(_) => self.local.clone(),
+        }
+    }
+
+    /// Where the other side is reached, and how it knows this dialog: the tags the other way round (RFC 3891 §3).
+    pub(super) fn as_named_by_peer(&self) -> (String, Replaces) {
+        let address = sipx_sip::Address::parse(&self.local, "From").ok();
+        let our_tag = address.as_ref().and_then(sipx_sip::Address::tag).unwrap_or_default();
+        let replaces = Replaces {
+            call_id: message::text(&self.call_id),
+            to_tag: message::text(&self.remote_tag),
+            from_tag: message::text(our_tag),
+            early_only: false,
+            dialog: None,
+        };
+        (message::text(&bare(&self.target).to_bytes()), replaces)
+    }
+
     /// Takes the number of a request; `false` when it comes after a later one (RFC 3261 §12.2.2). Gaps are fine.
     pub(super) fn take_cseq(&mut self, request: &Request) -> bool {
         let Some(cseq) = message::cseq(&request.headers) else { return false };
@@ -135,11 +222,21 @@ impl Dialog {
         true
     }
 
-    /// A target refresh (RFC 3261 §12.2.2): from now on they are reached at this Contact.
-    pub(super) fn refresh_target(&mut self, request: &Request) {
-        if let Some(contact) = message::contact(&request.headers) {
+    /// A target refresh (RFC 3261 §12.2.2): from now on they are reached at this Contact. What they allow is kept, too.
+    pub(super) fn refresh_target(&mut self, headers: &Headers) {
+        if let Some(contact) = message::contact(headers) {
             self.target = contact;
         }
+        if headers.get(&HeaderName::Allow).is_some() {
+            self.takes_update = update::peer_allows(headers);
+        }
+    }
+
+    /// Becomes the dialog that the 2xx describes: its route, target and name (RFC 3261 §13.2.2.4).
+    pub(super) fn confirm(&mut self, answered: Dialog) {
+        let (local_cseq, remote_cseq) = (self.local_cseq.max(answered.local_cseq), self.remote_cseq);
+        let digest = std::mem::replace(&mut self.digest, Digest::new(None, ""));
+        *self = Dialog { local_cseq, remote_cseq, digest, ..answered };
     }
 
     /// The ACK of our INVITE number `cseq` (RFC 3261 §13.2.2.4).
@@ -147,19 +244,36 @@ impl Dialog {
         self.write(Method::Ack, cseq, own)
     }
 
-    /// The next BYE.
-    pub(super) fn bye(&mut self, cause: Option<u8>, own: &Own) -> Letter {
-        self.local_cseq = self.local_cseq.saturating_add(1);
-        let mut bye = self.write(Method::Bye, self.local_cseq, own);
-        message::put_q850(&mut bye.request.headers, cause);
-        self.prove(&mut bye.request);
-        bye
+    /// The number of our latest request.
+    pub(super) fn cseq(&self) -> u32 {
+        self.local_cseq
     }
 
-    /// A new request that may be challenged bears our proof at once, where we know what will be asked.
-    fn prove(&mut self, request: &mut Request) {
+    /// The next request, but ACK and CANCEL.
+    pub(super) fn request(&mut self, method: Method, own: &Own) -> Letter {
         self.digest.begin();
-        self.digest.authorize(request);
+        self.again(method, own)
+    }
+
+    /// The next request, which repeats one that was challenged.
+    pub(super) fn again(&mut self, method: Method, own: &Own) -> Letter {
+        self.local_cseq = self.local_cseq.saturating_add(1);
+        let mut letter = self.write(method, self.local_cseq, own);
+        // Where we know what will be asked, the proof goes along at once.
+        self.digest.authorize(&mut letter.request);
+        letter
+    }
+
+    /// Takes a challenge; `false` when another try would be in vain.
+    pub(super) fn is_challenged(&mut self, response: &Response) -> bool {
+        self.digest.challenged(response).is_ok()
+    }
+
+    /// The next BYE.
+    pub(super) fn bye(&mut self, cause: Option<u8>, own: &Own) -> Letter {
+        let mut bye = self.request(Method::Bye, own);
+        message::put_q850(&mut bye.request.headers, cause);
+        bye
     }
 
     fn write(&self, method: Method, cseq: u32, own: &Own) -> Letter {
@@ -187,6 +301,22 @@ impl Dialog {
     }
 }
 
+impl Letter {
+    /// Gives it a description.
+    pub(super) fn describe(&mut self, sdp: &str) {
+        self.request.headers.remove_all(&HeaderName::ContentLength);
+        message::put_body(&mut self.request.headers, message::SDP, sdp.as_bytes());
+        self.request.set_body(sdp.to_owned().into_bytes().into());
+    }
+
+    /// Says where we are reached and what we can, as every request does that may change either.
+    pub(super) fn present(&mut self, own: &Own) {
+        message::put(&mut self.request.headers, HeaderName::Contact, own.contact.clone());
+        message::put(&mut self.request.headers, HeaderName::Allow, message::ALLOW);
+        message::put(&mut self.request.headers, HeaderName::Supported, message::SUPPORTED);
+    }
+}
+
 /// Adds to a response what makes it open a dialog: the recorded route, and where we are reached (RFC 3261 §12.1.1).
 pub(super) fn establish(response: &mut Response, invite: &Request, own: &Own) {
     for route in invite.headers.get_all(&HeaderName::RecordRoute).take(limits::SIP_ROUTES_MAX) {
@@ -194,6 +324,7 @@ pub(super) fn establish(response: &mut Response, invite: &Request, own: &Own) {
     }
     message::put(&mut response.headers, HeaderName::Contact, own.contact.clone());
     message::put(&mut response.headers, HeaderName::Allow, message::ALLOW);
+    message::put(&mut response.headers, HeaderName::Supported, message::SUPPORTED);
 }
 
 fn is_loose(route: &Uri) -> bool {

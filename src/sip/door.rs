@@ -4,9 +4,12 @@
 
 use std::net::IpAddr;
 
+use sipx_sip::rel::OPTION_TAG;
 use sipx_sip::{HeaderName, Method, Request, Response, validate_request};
 
+use super::bodies;
 use super::message::{self, ALLOW, SDP};
+use super::refresh::TIMER;
 use crate::model::limits;
 
 /// What becomes of a request.
@@ -84,11 +87,11 @@ fn object(request: &Request, tag: &str) -> Option<Response> {
     if !matches!(scheme.as_slice(), b"sip" | b"sips" | b"tel") {
         return Some(answer(416));
     }
-    if request.headers.get(&HeaderName::Require).is_some() {
-        // We support no extension that a peer may insist on, so all of them are named back.
-        let options: Vec<String> =
-            request.headers.get_all(&HeaderName::Require).map(|header| message::text(&header.value())).collect();
-        return Some(with(answer(420), HeaderName::Unsupported, &options.join(", ")));
+    let foreign = message::options(&request.headers, &HeaderName::Require)
+        .filter(|option| !UNDERSTOOD.iter().any(|known| option.eq_ignore_ascii_case(known)));
+    let foreign: Vec<String> = foreign.collect();
+    if !foreign.is_empty() {
+        return Some(with(answer(420), HeaderName::Unsupported, &foreign.join(", ")));
     }
     content(request, tag)
 }
@@ -97,9 +100,9 @@ fn object(request: &Request, tag: &str) -> Option<Response> {
 fn content(request: &Request, tag: &str) -> Option<Response> {
     let answer = |status| message::respond(request, status, Some(tag));
     let headers = &request.headers;
-    let has_offer = matches!(request.method, Method::Invite | Method::Update) && !request.body().is_empty();
-    if has_offer {
-        if message::content_type(headers).as_deref() != Some(SDP) {
+    let may_offer = matches!(request.method, Method::Invite | Method::Update | Method::Prack);
+    if may_offer && !request.body().is_empty() {
+        if message::sdp(headers, request.body()).is_none() && !bodies::is_optional(headers) {
             return Some(with(answer(415), HeaderName::Accept, SDP));
         }
         let encoding = headers.value(&HeaderName::ContentEncoding);
@@ -140,7 +143,9 @@ fn admit(request: &Request, tag: &str) -> Verdict {
         _ if in_dialog => Verdict::Serve(Kind::InDialog),
         Method::Invite => Verdict::Serve(Kind::Call),
         Method::Options => Verdict::Answer(Box::new(capabilities(request, Some(tag)))),
-        // BYE, INFO and UPDATE live only within dialogs.
+        // Calls are moved within calls; whoever is not on one has nobody to move.
+        Method::Refer => Verdict::Answer(Box::new(message::respond(request, 403, Some(tag)))),
+        // BYE, INFO, PRACK and UPDATE live only within dialogs.
         _ => Verdict::Answer(Box::new(message::respond(request, 481, Some(tag)))),
     }
 }
@@ -151,8 +156,7 @@ pub(super) fn capabilities(request: &Request, tag: Option<&str>) -> Response {
     let response = with(response, HeaderName::Allow, ALLOW);
     let response = with(response, HeaderName::Accept, SDP);
     let response = with(response, HeaderName::AcceptEncoding, "identity");
-    // RFC 3261 §20.37: an empty value says that no extension is supported.
-    with(response, HeaderName::Supported, "")
+    with(response, HeaderName::Supported, &format!("{OPTION_TAG}, {}", message::SUPPORTED))
 }
 
 fn with(mut response: Response, name: HeaderName, value: &str) -> Response {
@@ -161,13 +165,27 @@ fn with(mut response: Response, name: HeaderName, value: &str) -> Response {
 }
 
 fn is_served(method: &Method) -> bool {
-    matches!(method, Method::Invite | Method::Cancel | Method::Bye | Method::Options | Method::Info | Method::Update)
+    matches!(
+        method,
+        Method::Invite
+            | Method::Cancel
+            | Method::Bye
+            | Method::Options
+            | Method::Info
+            | Method::Prack
+            | Method::Update
+            | Method::Refer
+            | Method::Notify
+    )
 }
 
 /// RFC 3261 §20.17: a date is in GMT, or it is none (RFC 4475 §3.1.2.12).
 fn is_gmt(headers: &sipx_sip::Headers) -> bool {
     headers.value(&HeaderName::Date).is_none_or(|date| date.trim_ascii_end().ends_with(b"GMT"))
 }
+
+/// Extensions that a peer may insist on (RFC 3261 §8.2.2.3).
+const UNDERSTOOD: [&str; 4] = [OPTION_TAG, TIMER, "replaces", "norefersub"];
 
 fn takes_sdp(request: &Request) -> bool {
     let mut accepts = request.headers.get_all(&HeaderName::Accept).peekable();

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::digest::Login;
-use crate::model::Pii;
+use crate::model::{Address, Codec, Pii};
+use crate::trunk::SessionRules;
 
 /// SIP's idea of one leg, inbound or outbound. Given by us and unique in the process; the network never sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,8 +65,8 @@ impl fmt::Display for Transport {
 
 /// What happened on the wire.
 ///
-/// A dialog speaks until its last event. For an inbound one that is `Canceled`, `AckMissing` or `Ended`, or nothing at
-/// all after [`SipCommand::Reject`]; for an outbound one it is `Failed` or `Ended`.
+/// A dialog speaks until its last event. For an inbound one that is `Canceled`, `AckMissing`, `Lost` or `Ended`, or
+/// nothing at all after [`SipCommand::Reject`]; for an outbound one it is `Failed`, `Lost` or `Ended`.
 #[derive(Clone, Debug)]
 pub enum SipEvent {
     /// Somebody calls. 100 Trying has gone out; ring, answer or reject.
@@ -126,6 +127,13 @@ pub enum SipEvent {
         /// Q.850 cause, when one was given (RFC 3326).
         cause: Option<u8>,
     },
+    /// Something about a referral on an answered dialog.
+    Refer {
+        /// Which.
+        dialog: DialogId,
+        /// What.
+        news: ReferNews,
+    },
     /// An INFO request, already answered with 200: mostly keys pressed on old equipment.
     Info {
         /// Which.
@@ -135,16 +143,43 @@ pub enum SipEvent {
         /// Its body.
         body: Pii<Vec<u8>>,
     },
-    /// The other side changed or refreshed its description, and got an answer that keeps our codec and port.
+    /// The other side changed or refreshed its description and has got its answer; or it answered an offer of ours.
     Reinvited {
         /// Which.
         dialog: DialogId,
         /// Their new description. `None` for a mere refresh without one; when their ACK then brings one, it is told in a
         /// second event.
         sdp: Option<Vec<u8>>,
-        /// The answer they got. `None` for a refresh without a description.
+        /// The answer they got; `None` for a refresh without a description, and when theirs is the answer.
         answer: Option<String>,
+        /// Our offer, when their description is the answer to it.
+        offer: Option<String>,
     },
+    /// A [`SipCommand::Reoffer`] was refused, or could not be brought. What was agreed before stands.
+    ReofferFailed {
+        /// Which.
+        dialog: DialogId,
+        /// The refusal; 408 when there was none.
+        status: u16,
+    },
+    /// The other side has gone without a word. BYE has been sent; the dialog is over.
+    Lost {
+        /// Which.
+        dialog: DialogId,
+        /// How we know.
+        loss: Loss,
+    },
+}
+
+/// How we know that the other side is not there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The session timer ran out (RFC 4028 §10).
+    Expired,
+    /// A request within the dialog got no answer.
+    Unanswered,
+    /// They know nothing of the dialog (481).
+    Unknown,
 }
 
 impl SipEvent {
@@ -159,8 +194,11 @@ impl SipEvent {
             | SipEvent::Answered { dialog, .. }
             | SipEvent::Failed { dialog, .. }
             | SipEvent::Ended { dialog, .. }
+            | SipEvent::Refer { dialog, .. }
             | SipEvent::Info { dialog, .. }
-            | SipEvent::Reinvited { dialog, .. } => *dialog,
+            | SipEvent::Reinvited { dialog, .. }
+            | SipEvent::ReofferFailed { dialog, .. }
+            | SipEvent::Lost { dialog, .. } => *dialog,
         }
     }
 }
@@ -197,12 +235,93 @@ pub struct Invite {
     pub max_forwards: u8,
     /// The host names that the peer proved with its TLS certificate; empty when it showed none.
     pub tls_names: Vec<String>,
+    /// It wants to take the place of a call that is up (RFC 3891): which, or the status that refuses it.
+    pub replaces: Option<Result<DialogId, u16>>,
     /// Call-ID, for logs and traces.
     pub call_id: String,
     /// The headers that do not steer SIP itself, in order, at most [`crate::model::limits::SIP_HEADERS_MAX`] of them.
     pub headers: Vec<(String, Pii<String>)>,
     /// Their description. `None` when they want ours first.
     pub sdp: Option<Vec<u8>>,
+    /// The session interval that they ask for, when they know session timers (RFC 4028).
+    pub expires: Option<Duration>,
+}
+
+impl Invite {
+    /// The status with which these rules refuse the call (422), if they do. [`SipCommand::Adopt`] the rules first, so
+    /// that the refusal can name what would do.
+    pub fn objection(&self, rules: &SessionRules) -> Option<u16> {
+        self.expires.is_some_and(|expires| expires < rules.expires_min).then_some(422)
+    }
+}
+
+/// What the other side wants of a referral, or says of ours.
+#[derive(Clone, Debug)]
+pub enum ReferNews {
+    /// They want us to call somebody; [`ReferOrder::Take`] it or [`ReferOrder::Refuse`] it.
+    Asked(Box<Refer>),
+    /// They do what we asked.
+    Accepted,
+    /// They said how it goes: a provisional status.
+    Progress(u16),
+    /// They do not do it; `None` when they did not even answer.
+    Refused(Option<u16>),
+    /// They did it, and this is how it ended; `None` when they did not say.
+    Ended(Option<u16>),
+}
+
+/// A REFER (RFC 3515). Everything in it was written by a stranger.
+#[derive(Clone, Debug)]
+pub struct Refer {
+    /// Whom to call.
+    pub to: Pii<Address>,
+    /// The call that the new one is to take the place of.
+    pub replaces: Option<Replaces>,
+    /// Who refers, as it wants to be shown to the new party.
+    pub referred_by: Option<Pii<String>>,
+    /// Further headers for the INVITE, of those that may be chosen by a stranger.
+    pub headers: Vec<(String, Pii<String>)>,
+}
+
+/// A dialog as its other side names it (RFC 3891).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaces {
+    /// Its Call-ID.
+    pub call_id: String,
+    /// The tag of whoever gets the INVITE.
+    pub to_tag: String,
+    /// The tag of the one who is to be replaced.
+    pub from_tag: String,
+    /// Only while it rings.
+    pub early_only: bool,
+    /// The dialog here that it names, if it is one of ours that is answered.
+    pub dialog: Option<DialogId>,
+}
+
+/// What becomes of a referral.
+#[derive(Clone, Debug)]
+pub enum ReferOrder {
+    /// Theirs is carried out: 202.
+    Take,
+    /// Theirs is not.
+    Refuse {
+        /// 400 to 699.
+        status: u16,
+    },
+    /// Whom they named rings.
+    Rings,
+    /// Theirs has ended like this; the last of it.
+    Ended {
+        /// 200 to 699.
+        status: u16,
+    },
+    /// They shall call somebody.
+    Send {
+        /// The value of Refer-To. Ignored when somebody is to be replaced.
+        to: String,
+        /// A dialog of ours in which they shall take our place.
+        replacing: Option<DialogId>,
+    },
 }
 
 /// Somebody's name and address in a header.
@@ -219,8 +338,24 @@ pub struct Caller {
 /// What to do with a dialog. A command that no longer fits is dropped: what made it late is on its way as an event.
 #[derive(Clone, Debug)]
 pub enum SipCommand {
+    /// What is agreed with the trunk of an inbound call; before anything else is said on it.
+    Adopt(Box<Terms>),
     /// Tells an inbound caller that it rings (180).
     Ring,
+    /// Tells an inbound caller how it goes on (183 and its like). With a description it is early media: what is sent
+    /// from then on can be heard before the answer, which then has to bear the same description.
+    Progress {
+        /// 101 to 199; anything else becomes 183.
+        status: u16,
+        /// Our description.
+        sdp: Option<String>,
+    },
+    /// Offers another description in the middle of a dialog. It is told as [`SipEvent::Reinvited`] with `offer`, or as
+    /// [`SipEvent::ReofferFailed`]. Session and version of the text are made to follow what was said before.
+    Reoffer {
+        /// Our description.
+        sdp: String,
+    },
     /// Answers an inbound call (200).
     Answer {
         /// Our description: the answer to theirs, or an offer when they had none.
@@ -239,11 +374,25 @@ pub enum SipCommand {
     },
     /// Places a call. The id comes from [`super::Sip::new_dialog`].
     Dial(Box<Dial>),
+    /// Something about a referral on an answered dialog.
+    Refer(ReferOrder),
     /// Ends the dialog in whatever way fits: CANCEL, BYE, or 480.
     HangUp {
         /// Q.850 cause to tell them (RFC 3326).
         cause: Option<u8>,
     },
+}
+
+/// What is agreed on an inbound call.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Session timer and reliable provisional answers.
+    pub rules: SessionRules,
+    /// What we can speak, so that a later offer may choose another codec than the first answer.
+    pub codecs: Vec<Codec>,
+    /// Our description, for a provisional answer that has to bear one (RFC 3262 §5); the first answer, unless
+    /// [`SipCommand::Answer`] comes earlier.
+    pub sdp: Option<String>,
 }
 
 /// A call to place.
@@ -267,8 +416,12 @@ pub struct Dial {
     /// How many hops it may take; the usual 70 when `None`. A call that is passed on has one less than it came with
     /// (RFC 7332 §4).
     pub max_forwards: Option<u8>,
+    /// The referral that it carries out: who refers, and whose place is to be taken.
+    pub referred: Option<Box<Refer>>,
     /// Where to send it instead of where the URI leads: an outbound proxy.
     pub target: Option<(SocketAddr, Transport)>,
+    /// What is agreed with the trunk on dialogs.
+    pub rules: SessionRules,
     /// Routes that the INVITE begins with, as a registrar gave them (RFC 3608 §6.1); the first is where it goes.
     pub route: Vec<String>,
     /// Who we are when challenged, now or later in the dialog.
@@ -290,6 +443,8 @@ pub enum Failure {
         retry_after_s: Option<u32>,
         /// Q.850 cause, when one was given.
         cause: Option<u8>,
+        /// Where to try instead, when they redirect us (3xx): the first Contact.
+        contact: Option<Pii<String>>,
     },
     /// They asked for a proof that we cannot give.
     Unauthorized {

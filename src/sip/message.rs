@@ -2,13 +2,18 @@
 //! and what cannot be written is left out.
 
 use sipx_sip::headers::{Address, ContentType, From, Reason, ReasonValue};
+use sipx_sip::session::SessionExpires;
 use sipx_sip::{Header, HeaderName, Headers, Method, Request, Response, StatusCode, Uri};
 
+use super::bodies;
 use super::event::{Caller, Dial, Invite, Transport};
+use super::refresh::TIMER;
 use crate::model::{Pii, limits};
 
 /// The methods we serve, as the Allow header lists them.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
+/// The extensions we know, as the Supported header lists them within a dialog. `100rel` is for INVITEs that begin one.
+pub(super) const SUPPORTED: &str = "timer, replaces, norefersub";
 pub(super) const SDP: &str = "application/sdp";
 
 /// Octets as text: UTF-8, or else Latin-1, which every octet is.
@@ -123,9 +128,27 @@ pub(super) fn content_type(headers: &Headers) -> Option<String> {
     Some(format!("{}/{}", text(&parsed.media_type), text(&parsed.subtype)).to_ascii_lowercase())
 }
 
-/// The body, when it is a session description.
+/// Whether a list of option tags, as Supported or Require, names this one.
+pub(super) fn names_option(headers: &Headers, name: &HeaderName, option: &str) -> bool {
+    options(headers, name).any(|known| known.eq_ignore_ascii_case(option))
+}
+
+/// The option tags of a header, in order.
+pub(super) fn options(headers: &Headers, name: &HeaderName) -> impl Iterator<Item = String> {
+    let values: Vec<String> = headers.get_all(name).map(|header| text(&header.value())).collect();
+    values.into_iter().flat_map(|value| value.split(',').map(|tag| tag.trim().to_owned()).collect::<Vec<_>>())
+}
+
+/// The session description in the body: all of it, or one of its parts (RFC 5621).
 pub(super) fn sdp(headers: &Headers, body: &[u8]) -> Option<Vec<u8>> {
-    (!body.is_empty() && content_type(headers).as_deref() == Some(SDP)).then(|| body.to_vec())
+    if body.is_empty() {
+        return None;
+    }
+    match content_type(headers)? {
+        whole if whole == SDP => Some(body.to_vec()),
+        parts if parts.starts_with("multipart/") => bodies::sdp_part(headers, body).map(<[u8]>::to_vec),
+        _ => None,
+    }
 }
 
 /// The Q.850 cause of the Reason header (RFC 3326).
@@ -179,10 +202,20 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
         transport,
         max_forwards: max_forwards(headers),
         tls_names: Vec::new(),
+        replaces: None,
         call_id: text(&call_id(headers)),
         headers: passed_on(headers),
         sdp: sdp(headers, request.body()),
+        expires: headers
+            .typed::<SessionExpires>()
+            .and_then(Result::ok)
+            .map(|asked| asked.interval)
+            .filter(|_| names_option(headers, &HeaderName::Supported, TIMER) || requires_timer(headers)),
     }
+}
+
+fn requires_timer(headers: &Headers) -> bool {
+    names_option(headers, &HeaderName::Require, TIMER)
 }
 
 /// The hops that are left; 70 when the request does not say, as RFC 2543 peers.
@@ -276,6 +309,18 @@ pub(super) fn dial(dial: &Dial, call_id: &str, tag: &str, own: &Own) -> Option<R
         let called = escape_user(called.reveal());
         put(headers, name("Diversion"), format!("<sip:{called}@{}>;reason=unconditional;counter=1", own.host));
     }
+    if let Some(refer) = &dial.referred {
+        if let Some(replaces) = &refer.replaces {
+            put(headers, HeaderName::Replaces, super::refer::write_replaces(replaces));
+        }
+        // RFC 3892 §2.2: the new party learns who sent the caller.
+        if let Some(by) = &refer.referred_by {
+            put(headers, HeaderName::ReferredBy, by.reveal().clone());
+        }
+        for (name, value) in &refer.headers {
+            put(headers, HeaderName::parse(&name.clone().into_bytes().into()), value.reveal().clone());
+        }
+    }
     for (name, value) in dial.headers.iter().take(limits::SIP_HEADERS_MAX) {
         let name = HeaderName::parse(&name.clone().into_bytes().into());
         if !steers_sip(&name) && value.reveal().len() <= limits::SIP_HEADER_LEN_MAX {
@@ -340,6 +385,7 @@ pub(super) fn reason_phrase(status: u16) -> &'static str {
         100 => "Trying",
         180 => "Ringing",
         200 => "OK",
+        202 => "Accepted",
         302 => "Moved Temporarily",
         400 => "Bad Request",
         403 => "Forbidden",
@@ -352,10 +398,12 @@ pub(super) fn reason_phrase(status: u16) -> &'static str {
         415 => "Unsupported Media Type",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
+        422 => "Session Interval Too Small",
         428 => "Use Identity Header",
         436 => "Bad Identity Info",
         437 => "Unsupported Credential",
         438 => "Invalid Identity Header",
+        469 => "Bad Info Package",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
         482 => "Loop Detected",
@@ -364,9 +412,12 @@ pub(super) fn reason_phrase(status: u16) -> &'static str {
         486 => "Busy Here",
         487 => "Request Terminated",
         488 => "Not Acceptable Here",
+        489 => "Bad Event",
         491 => "Request Pending",
         500 => "Server Internal Error",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
+        504 => "Server Time-out",
         505 => "Version Not Supported",
         513 => "Message Too Large",
         600 => "Busy Everywhere",

@@ -7,6 +7,7 @@
 // Without the wire nobody drives the dialogs.
 #![cfg_attr(not(feature = "shell"), allow(dead_code))]
 
+mod bodies;
 mod config;
 #[cfg(feature = "shell")]
 mod counters;
@@ -17,6 +18,10 @@ mod event;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
+mod offers;
+mod refer;
+mod refresh;
+mod reliable;
 mod session;
 #[cfg(feature = "shell")]
 mod stack;
@@ -31,6 +36,9 @@ pub use config::{ClientCertificates, SipConfig, SipError, SipTimers, SipTls, Tls
 #[cfg(feature = "shell")]
 pub use counters::SipCounters;
 pub use digest::Login;
-pub use event::{By, Caller, Denial, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+pub use event::{
+    By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, Refer, ReferNews, ReferOrder, Replaces, SipCommand,
+    SipEvent, Terms, Transport,
+};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

@@ -9,9 +9,11 @@ use super::dialog::{Out, Timer};
 use super::event::{By, Dial, DialogId, Failure, SipCommand, SipEvent, Transport};
 use super::message::{self, Own};
 use super::net::{self, Hop, Name, Way};
-use super::uac::Uac;
+use super::session::Dice;
+use super::uac::{Beginning, Uac};
 use super::uas::{Birth, Uas};
 use crate::model::{Pii, limits};
+use crate::trunk::SessionRules;
 
 #[test]
 fn a_waiting_call_is_told_every_minute_that_it_still_waits() {
@@ -317,7 +319,7 @@ fn invited() -> (Uas, Vec<Out>) {
 
 fn birth() -> Birth {
     let key = TransactionKey::from_request(&request(INVITE)).unwrap();
-    Birth { id: DialogId(1), key, tag: "ours".to_owned(), own: own(), timers: SipTimers::default() }
+    Birth { id: DialogId(1), key, tag: "ours".to_owned(), own: own(), timers: SipTimers::default(), dice: Dice(1) }
 }
 
 fn own() -> Own {
@@ -341,9 +343,10 @@ fn dial() -> Dial {
 fn dialled() -> (Uac, Request) {
     let invite = message::dial(&dial(), "id@host", "ours", &own()).unwrap();
     let mut out = Vec::new();
-    let uac = Uac::dial(DialogId(2), invite.clone(), SDP.to_owned(), own(), SipTimers::default(), &mut out);
-    assert!(matches!(out[..], [Out::Invite(_)]));
-    (uac, invite)
+    let (id, timers, rules) = (DialogId(2), SipTimers::default(), SessionRules::default());
+    let uac = Uac::dial(Beginning { id, own: own(), timers, rules, dice: Dice(2) }, invite, SDP.to_owned(), &mut out);
+    let [Out::Invite(invite)] = &out[..] else { panic!("{out:?}") };
+    (uac, invite.clone())
 }
 
 fn answer(invite: &Request, status: u16, tag: &str) -> Response {

@@ -1,31 +1,40 @@
 //! A call that we place, until it is answered: the user agent client of RFC 3261 §13.2.
 
+use sipx_sip::rel::{OPTION_TAG, RAck, Received, Sequence};
 use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey};
 
 use super::config::SipTimers;
-use super::dialog::{Dialog, Letter, Out, Timer};
+use super::dialog::{Ask, Dialog, Letter, Out, Reply, Timer};
 use super::digest::{self, Digest};
 use super::door;
 use super::event::{By, DialogId, Failure, SipCommand, SipEvent};
 use super::message::{self, Own};
-use super::session::{Seed, Session, on_info};
+use super::offers::{Offers, Open};
+use super::refresh::Refresh;
+use super::reliable;
+use super::session::{Dice, Seed, Session, on_info};
 use crate::model::limits;
+use crate::trunk::{Reliable, SessionRules};
 
 /// An outbound call.
 #[derive(Debug)]
 pub(super) struct Uac {
     id: DialogId,
-    /// As first written, without Via.
+    /// As last written, without Via.
     invite: Request,
     /// Our offer.
     ours: String,
     own: Own,
     timers: SipTimers,
+    refresh: Refresh,
+    dice: Dice,
     digest: Digest,
     state: State,
     /// Provisional answers told so far.
     rings: usize,
-    /// Answers that we did not want, by tag, with the ACK they got (RFC 3261 §13.2.2.4).
+    /// The early dialogs: whoever rang under a tag of its own (RFC 3261 §13.2.2.4).
+    forks: Vec<Fork>,
+    /// Answers that we did not want, by tag, with the ACK they got.
     surplus: Vec<(Vec<u8>, Letter)>,
 }
 
@@ -45,19 +54,33 @@ enum State {
     Over,
 }
 
+#[derive(Debug)]
+struct Fork {
+    tag: Vec<u8>,
+    session: Session,
+    /// Its reliable provisional answers (RFC 3262 §4).
+    numbers: Sequence,
+}
+
 impl Uac {
     /// Sends the INVITE.
-    pub(super) fn dial(
-        id: DialogId,
-        invite: Request,
-        ours: String,
-        own: Own,
-        timers: SipTimers,
-        out: &mut Vec<Out>,
-    ) -> Uac {
+    pub(super) fn dial(beginning: Beginning, mut invite: Request, ours: String, out: &mut Vec<Out>) -> Uac {
+        let Beginning { id, own, timers, rules, dice } = beginning;
+        let refresh = Refresh::new(rules);
+        let headers = &mut invite.headers;
+        let supported = match rules.reliable {
+            Reliable::Off => message::SUPPORTED.to_owned(),
+            Reliable::Supported | Reliable::Required => format!("{OPTION_TAG}, {}", message::SUPPORTED),
+        };
+        message::put(headers, HeaderName::Supported, supported);
+        if rules.reliable == Reliable::Required {
+            message::put(headers, HeaderName::Require, OPTION_TAG);
+        }
+        refresh.ask(headers);
         out.push(Out::Invite(invite.clone()));
-        let digest = Digest::new(None, "");
-        Uac { id, invite, ours, own, timers, digest, state: State::Calling, rings: 0, surplus: Vec::new() }
+        let (forks, surplus) = (Vec::new(), Vec::new());
+        let (digest, state) = (Digest::new(None, ""), State::Calling);
+        Uac { id, invite, ours, own, timers, refresh, dice, digest, state, rings: 0, forks, surplus }
     }
 
     /// Who we are when challenged.
@@ -75,10 +98,8 @@ impl Uac {
                 }
                 self.state = State::Ringing;
                 // A bare 100 only says that the next hop is alive.
-                if status > 100 && self.rings < limits::SIP_RINGS_MAX {
-                    self.rings += 1;
-                    let sdp = message::sdp(&response.headers, response.body());
-                    out.push(Out::Tell(SipEvent::Ringing { dialog: self.id, status, sdp }));
+                if status > 100 {
+                    self.on_provisional(response, out);
                 }
             }
             (State::CallingToCancel(cause), ..200) => {
@@ -102,6 +123,8 @@ impl Uac {
                     self.decline(response, out);
                 }
             }
+            // RFC 4028 §7.3: once more, with an interval that is long enough.
+            (State::Calling | State::Ringing, 422) if self.refresh.raise(&response.headers) => self.ask_again(out),
             (State::Calling | State::Ringing, 401 | 407) => self.on_challenge(response, out),
             (State::Calling | State::Ringing, _) => {
                 let failure = Failure::Refused {
@@ -109,6 +132,9 @@ impl Uac {
                     reason: message::text(&response.reason),
                     retry_after_s: message::retry_after_s(&response.headers),
                     cause: message::q850(&response.headers),
+                    contact: message::contact(&response.headers)
+                        .filter(|_| (300..400).contains(&status))
+                        .map(|uri| message::text(&uri.to_bytes()).into()),
                 };
                 self.fail(failure, out);
             }
@@ -130,6 +156,7 @@ impl Uac {
         let cseq = message::cseq(&self.invite.headers).unwrap_or(1).saturating_add(1);
         self.invite = digest::again(&self.invite, cseq);
         self.digest.authorize(&mut self.invite);
+        self.forks.clear();
         self.state = State::Calling;
         out.push(Out::Disarm(Timer::Silence));
         out.push(Out::Invite(self.invite.clone()));
@@ -163,9 +190,26 @@ impl Uac {
                 self.cancel(cause, out);
                 out.push(Out::Tell(SipEvent::Ended { dialog: self.id, by: By::Us, cause }));
             }
+            (State::Ringing, SipCommand::Reoffer { sdp }) => {
+                // Whoever has answered the first offer already may be offered more; the one who spoke last, if several.
+                if let Some(fork) = self.forks.iter_mut().rev().find(|fork| fork.session.offers.is_settled()) {
+                    fork.session.reoffer(sdp, out);
+                }
+            }
             (State::Talking { session, .. }, SipCommand::HangUp { cause }) => session.hang_up(cause, out),
+            (State::Talking { session, .. }, SipCommand::Refer(order)) => session.on_refer_order(order, out),
+            (State::Talking { session, .. }, SipCommand::Reoffer { sdp }) => session.reoffer(sdp, out),
             // Already hanging up; and the other commands are for inbound calls.
             _ => {}
+        }
+    }
+
+    /// The answered dialog.
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Talking { session, .. } => Some(session),
+            // Those that are not answered have no name yet that lasts, or no future.
+            _ => None,
         }
     }
 
@@ -188,17 +232,16 @@ impl Uac {
             session.on_request(key, request, out);
             return;
         }
-        match request.method {
-            Method::Info => on_info(self.id, key, request, out),
-            Method::Options => out.push(Out::Respond(key, door::capabilities(request, None))),
-            // RFC 3261 §14.2, RFC 3311 §5.2: our own offer is still open.
-            Method::Invite => out.push(Out::Respond(key, message::respond(request, 491, None))),
-            Method::Update if !request.body().is_empty() => {
-                out.push(Out::Respond(key, message::respond(request, 491, None)));
-            }
-            Method::Update => out.push(Out::Respond(key, message::respond(request, 200, None))),
+        let fork = self.forks.iter_mut().find(|fork| fork.session.is_from_peer(request));
+        match (&request.method, fork) {
             // RFC 3261 §15: a callee must not send BYE before it has answered.
-            _ => out.push(Out::Respond(key, message::respond(request, 481, None))),
+            (Method::Bye, _) => out.push(Out::Respond(key, message::respond(request, 481, None))),
+            (_, Some(fork)) => fork.session.on_request(key, request, out),
+            (Method::Info, None) => on_info(self.id, key, request, out),
+            (Method::Options, None) => out.push(Out::Respond(key, door::capabilities(request, None))),
+            // RFC 3261 §14.2: our own offer is still open.
+            (Method::Invite, None) => out.push(Out::Respond(key, message::respond(request, 491, None))),
+            (_, None) => out.push(Out::Respond(key, message::respond(request, 481, None))),
         }
     }
 
@@ -208,6 +251,11 @@ impl Uac {
         }
     }
 
+    pub(super) fn on_cancel(&self, key: TransactionKey, cancel: &Request, out: &mut Vec<Out>) {
+        // Only a re-INVITE can have come here, and that has always been answered already (RFC 3261 §9.2).
+        out.push(Out::Respond(key, message::respond(cancel, 200, None)));
+    }
+
     pub(super) fn on_timer(&mut self, timer: Timer, out: &mut Vec<Out>) {
         match (&mut self.state, timer) {
             (State::Talking { session, .. }, timer) => session.on_timer(timer, out),
@@ -215,6 +263,11 @@ impl Uac {
                 // RFC 3261 §9.1: without a final answer 64·T1 after CANCEL, the INVITE counts as canceled.
                 self.state = State::Over;
                 out.push(Out::Over);
+            }
+            (State::Ringing, Timer::Glare) => {
+                for fork in &mut self.forks {
+                    fork.session.on_timer(timer, out);
+                }
             }
             (State::Calling, Timer::Silence) => {
                 // CANCEL must wait for a provisional answer, and an answer that comes late gets ACK and BYE.
@@ -226,31 +279,105 @@ impl Uac {
         }
     }
 
+    pub(super) fn on_reply(&mut self, ask: Ask, reply: Reply, out: &mut Vec<Out>) {
+        match &mut self.state {
+            State::Talking { session, .. } => session.on_reply(ask, reply, out),
+            State::Ringing => {
+                if let Some(fork) = self.forks.get_mut(usize::from(ask.fork)) {
+                    fork.session.on_reply(ask, reply, out);
+                }
+            }
+            // The early dialog that asked has ended with the INVITE.
+            State::Calling | State::CallingToCancel(_) | State::Canceling | State::Over => {}
+        }
+    }
+
     pub(super) fn on_bye_done(&mut self, out: &mut Vec<Out>) {
         if let State::Talking { session, .. } = &mut self.state {
             session.on_bye_done(out);
         }
     }
 
+    /// A provisional answer with more in it than that the request has arrived. It opens an early dialog of its own
+    /// under each tag.
+    fn on_provisional(&mut self, response: &Response, out: &mut Vec<Out>) {
+        let sdp = message::sdp(&response.headers, response.body());
+        if let Some(at) = self.fork_of(response) {
+            let fork = &mut self.forks[at];
+            if let Some(rseq) = reliable::rseq(response) {
+                // Each is acknowledged once and in order; a PRACK that gets lost is repeated by its transaction.
+                if fork.numbers.accept(rseq) != Received::Acknowledge {
+                    return;
+                }
+                if let (Open::Ours, Some(sdp)) = (fork.session.offers.open(), &sdp) {
+                    fork.session.offers.hear_answer(sdp.clone());
+                }
+                let cseq = message::cseq(&self.invite.headers).unwrap_or(1);
+                fork.session.ask(Method::Prack, out, |prack| {
+                    let rack = RAck { rseq, cseq, method: b"INVITE".to_vec() };
+                    message::put(&mut prack.request.headers, HeaderName::RAck, rack.to_string());
+                });
+            }
+        }
+        if self.rings < limits::SIP_RINGS_MAX {
+            self.rings += 1;
+            out.push(Out::Tell(SipEvent::Ringing { dialog: self.id, status: response.status.code(), sdp }));
+        }
+    }
+
+    /// The early dialog of a response, which it opens if it is the first. `None` without a tag, and beyond the bound.
+    fn fork_of(&mut self, response: &Response) -> Option<usize> {
+        let tag = message::tag(&response.headers, &HeaderName::To)?;
+        if let Some(at) = self.forks.iter().position(|fork| fork.tag == tag) {
+            return Some(at);
+        }
+        if self.forks.len() >= limits::SIP_FORKS_MAX {
+            return None;
+        }
+        let dialog = Dialog::outgoing(&self.invite, response)?;
+        let session = self.session_of(dialog);
+        self.forks.push(Fork { tag, session, numbers: Sequence::default() });
+        Some(self.forks.len() - 1)
+    }
+
+    fn session_of(&mut self, mut dialog: Dialog) -> Session {
+        dialog.log_in(self.digest.clone());
+        let fork = u16::try_from(self.forks.len()).unwrap_or(u16::MAX);
+        let dice = Dice(self.dice.below(u64::MAX));
+        let offers = Offers::sent(self.ours.clone());
+        let (own, refresh) = (self.own.clone(), self.refresh.clone());
+        Session::early(Seed { id: self.id, dialog, own, timers: self.timers, offers, refresh, dice, fork })
+    }
+
     fn on_answer(&mut self, response: &Response, out: &mut Vec<Out>) {
         let cseq = message::cseq(&self.invite.headers).unwrap_or(1);
-        let Some(mut dialog) = Dialog::outgoing(&self.invite, response) else {
-            return self.fail(Failure::BadRequest, out);
+        let Some(dialog) = Dialog::outgoing(&self.invite, response) else {
+            // RFC 3261 §13.2.2.4: even an answer that opens no dialog waits for its ACK.
+            self.decline(response, out);
+            out.push(Out::Tell(SipEvent::Failed { dialog: self.id, failure: Failure::BadRequest }));
+            out.push(Out::Arm(Timer::Patience, self.timers.patience()));
+            self.state = State::Canceling;
+            return;
         };
-        dialog.log_in(self.digest.clone());
-        let mut ack = dialog.ack(cseq, &self.own);
+        let tag = message::tag(&response.headers, &HeaderName::To).unwrap_or_default();
+        let early = self.forks.iter().position(|fork| fork.tag == tag);
+        let mut session = match early {
+            Some(at) => self.forks.swap_remove(at).session,
+            None => self.session_of(dialog.clone()),
+        };
+        self.forks.clear();
+        out.push(Out::Disarm(Timer::Glare));
+        let mut ack = session.confirm(dialog, cseq);
         digest::copy_proof(&self.invite, &mut ack.request);
         out.push(Out::Ack(ack.clone()));
-        let seed = Seed { id: self.id, dialog, own: self.own.clone(), timers: self.timers, ours: self.ours.clone() };
-        let mut session = Session::steady(seed);
-        match message::sdp(&response.headers, response.body()) {
-            Some(sdp) => out.push(Out::Tell(SipEvent::Answered { dialog: self.id, sdp })),
+        session.hear_confirmation(response, out);
+        match session.offers.theirs().filter(|_| session.offers.is_settled()) {
+            Some(sdp) => out.push(Out::Tell(SipEvent::Answered { dialog: self.id, sdp: sdp.to_vec() })),
             None => {
                 session.leave(None, out);
                 out.push(Out::Tell(SipEvent::Failed { dialog: self.id, failure: Failure::NoSdp }));
             }
         }
-        let tag = message::tag(&response.headers, &HeaderName::To).unwrap_or_default();
         self.state = State::Talking { session: Box::new(session), tag, ack: Box::new(ack) };
     }
 
@@ -264,7 +391,7 @@ impl Uac {
         if self.surplus.len() >= limits::SIP_FORKS_MAX {
             return;
         }
-        let Some(mut dialog) = Dialog::outgoing(&self.invite, response) else { return };
+        let Some(mut dialog) = Dialog::outgoing_as_well_as_can_be(&self.invite, response) else { return };
         dialog.log_in(self.digest.clone());
         let mut ack = dialog.ack(message::cseq(&self.invite.headers).unwrap_or(1), &self.own);
         digest::copy_proof(&self.invite, &mut ack.request);
@@ -278,9 +405,26 @@ impl Uac {
         self.surplus.iter().any(|(known, _)| *known == tag)
     }
 
+    /// The INVITE again under the next number, with the session interval that was asked for.
+    fn ask_again(&mut self, out: &mut Vec<Out>) {
+        let cseq = message::cseq(&self.invite.headers).unwrap_or(1).saturating_add(1);
+        self.invite = digest::again(&self.invite, cseq);
+        let headers = &mut self.invite.headers;
+        headers.remove_all(&HeaderName::SessionExpires);
+        headers.remove_all(&HeaderName::MinSe);
+        self.refresh.ask(headers);
+        self.digest.begin();
+        self.digest.authorize(&mut self.invite);
+        self.forks.clear();
+        self.state = State::Calling;
+        out.push(Out::Invite(self.invite.clone()));
+    }
+
     fn cancel(&mut self, cause: Option<u8>, out: &mut Vec<Out>) {
         out.push(Out::Cancel(cause));
+        out.push(Out::Disarm(Timer::Glare));
         out.push(Out::Arm(Timer::Patience, self.timers.patience()));
+        self.forks.clear();
         self.state = State::Canceling;
     }
 
@@ -289,4 +433,13 @@ impl Uac {
         out.push(Out::Tell(SipEvent::Failed { dialog: self.id, failure }));
         out.push(Out::Over);
     }
+}
+
+/// What an outbound call begins with.
+pub(super) struct Beginning {
+    pub(super) id: DialogId,
+    pub(super) own: Own,
+    pub(super) timers: SipTimers,
+    pub(super) rules: SessionRules,
+    pub(super) dice: Dice,
 }

@@ -16,14 +16,18 @@ use tokio::time::Instant;
 
 use super::config::{SipConfig, SipError, SipTls, TlsError};
 use super::counters::{Counts, SipCounters};
-use super::dialog::{Letter, Out, Timer};
+use super::dialog::{Ask, Letter, Out, Timer};
 use super::digest::Digest;
 use super::door::{self, Kind, Verdict};
-use super::event::{By, Dial, DialogId, Failure, Invite, SipCommand, SipEvent, Transport};
+use super::event::{
+    By, Dial, DialogId, Failure, Invite, ReferNews, ReferOrder, Replaces, SipCommand, SipEvent, Transport,
+};
 use super::message;
 use super::net::{self, Hop, Net, Way};
+use super::refer;
+use super::session::{Dice, Session};
 use super::stack::{Gate, Happening, Incoming, Report, Stack, Tls};
-use super::uac::Uac;
+use super::uac::{Beginning, Uac};
 use super::uas::{Birth, Uas};
 use crate::model::limits;
 
@@ -159,6 +163,8 @@ struct Call {
     /// INVITE transactions of the other side that may still be answered.
     keys: Vec<TransactionKey>,
     timers: BTreeMap<Timer, Instant>,
+    /// An INVITE of ours has gone out within it, and may still wait for its answer.
+    has_reinvited: bool,
 }
 
 enum Leg {
@@ -202,6 +208,16 @@ impl Wire {
     }
 
     async fn on_command(&mut self, id: DialogId, command: SipCommand) {
+        let command = match command {
+            SipCommand::Refer(ReferOrder::Send { to, replacing: Some(other) }) => {
+                let session = self.calls.get(&other).and_then(|call| call.leg.session());
+                let to = session
+                    .map(Session::as_named_by_peer)
+                    .map_or(to, |(target, replaces)| refer::refer_to_replacing(&target, &replaces));
+                SipCommand::Refer(ReferOrder::Send { to, replacing: None })
+            }
+            command => command,
+        };
         let mut out = Vec::new();
         match (self.calls.get_mut(&id), command) {
             (None, SipCommand::Dial(dial)) => return self.dial(id, dial).await,
@@ -254,12 +270,21 @@ impl Wire {
             return self.respond(&key, response);
         }
 
+        let replaces = match refer::replaces(headers) {
+            Ok(replaces) => replaces.map(|replaces| self.replaced(&replaces)),
+            Err(status) => {
+                self.counts.refuse(status);
+                return self.respond(&key, message::respond(&request, status, Some(&tag)));
+            }
+        };
+
         let id = next_id();
         let own = self.net.own(endpoint, &peer);
         let own = if request.uri.scheme().is_secure() { own.secured() } else { own };
         let name = (message::call_id(headers), tag.clone().into_bytes());
-        let invite = Invite { tls_names: tls_names.to_vec(), ..message::invite(&request, peer.addr, peer.transport) };
-        let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers };
+        let invite =
+            Invite { tls_names: tls_names.to_vec(), replaces, ..message::invite(&request, peer.addr, peer.transport) };
+        let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers, dice: new_dice() };
         let mut out = Vec::new();
         let uas = Uas::invited(birth, request, &mut out);
         if let Some(uas) = uas {
@@ -277,15 +302,33 @@ impl Wire {
         self.carry_out(id, out).await;
     }
 
+    /// The dialog that is to be replaced (RFC 3891 §3), or the status for one that is not there or may not be.
+    fn replaced(&self, replaces: &Replaces) -> Result<DialogId, u16> {
+        let name = (replaces.call_id.clone().into_bytes(), replaces.to_tag.clone().into_bytes());
+        let id = self.names.get(&name).copied().ok_or(481_u16)?;
+        let session = self.calls.get(&id).and_then(|call| call.leg.session());
+        match session.filter(|session| session.may_be_replaced_by(replaces.from_tag.as_bytes())) {
+            // It asked for one that is not answered yet, and it has been.
+            Some(_) if replaces.early_only => Err(486),
+            Some(_) => Ok(id),
+            None => Err(481),
+        }
+    }
+
     async fn on_cancel(&mut self, key: TransactionKey, cancel: &Request, tag: &str) {
-        let id = TransactionKey::for_cancelled_invite(cancel).and_then(|invite| self.invites.get(&invite).copied());
+        let invite = TransactionKey::for_cancelled_invite(cancel);
+        let found = invite.and_then(|invite| Some((self.invites.get(&invite).copied()?, invite)));
         let mut out = Vec::new();
-        match id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) {
-            Some((id, Call { leg: Leg::In(uas), .. })) => {
-                uas.on_cancel(key, cancel, &mut out);
+        match found.and_then(|(id, invite)| Some((id, &mut self.calls.get_mut(&id)?.leg, invite))) {
+            Some((id, Leg::In(uas), invite)) => {
+                uas.on_cancel(key, cancel, &invite, &mut out);
                 self.carry_out(id, out).await;
             }
-            _ => {
+            Some((id, Leg::Out(uac), _)) => {
+                uac.on_cancel(key, cancel, &mut out);
+                self.carry_out(id, out).await;
+            }
+            Some((_, Leg::Lookup(_), _)) | None => {
                 self.counts.refuse(481);
                 self.respond(&key, message::respond(cancel, 481, Some(tag)));
             }
@@ -313,8 +356,11 @@ impl Wire {
         };
         if request.method == Method::Invite {
             // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
-            call.keys.truncate(1);
+            for old in call.keys.drain(1.min(call.keys.len())..) {
+                self.invites.remove(&old);
+            }
             call.keys.push(key.clone());
+            self.invites.insert(key.clone(), id);
         }
         let mut out = Vec::new();
         match (&mut call.leg, is_ack) {
@@ -348,6 +394,8 @@ impl Wire {
             (Leg::Out(uac), Report::InviteOver(_)) => uac.on_invite_over(&mut out),
             (Leg::Out(uac), Report::ByeDone(_)) => uac.on_bye_done(&mut out),
             (Leg::In(uas), Report::ByeDone(_)) => uas.on_bye_done(&mut out),
+            (Leg::In(uas), Report::Reply(_, ask, reply)) => uas.on_reply(ask, reply, &mut out),
+            (Leg::Out(uac), Report::Reply(_, ask, reply)) => uac.on_reply(ask, reply, &mut out),
             // Reports of errands of an earlier phase.
             (Leg::In(_) | Leg::Out(_) | Leg::Lookup(_), _) => {}
         }
@@ -366,7 +414,7 @@ impl Wire {
                 Leg::Out(uac) => uac.on_timer(timer, &mut out),
                 Leg::Lookup(_) => {}
             }
-            if timer == Timer::Repeat && out.iter().any(|out| matches!(out, Out::Respond(..))) {
+            if matches!(timer, Timer::Repeat | Timer::Chase) && out.iter().any(|out| matches!(out, Out::Respond(..))) {
                 Counts::add(&self.counts.answers_repeated);
             }
             self.carry_out(id, out).await;
@@ -406,7 +454,8 @@ impl Wire {
             return self.fail(id, Failure::BadRequest).await;
         };
         let mut out = Vec::new();
-        let mut uac = Uac::dial(id, invite, dial.sdp, own, self.config.timers, &mut out);
+        let (timers, rules, dice) = (self.config.timers, dial.rules, new_dice());
+        let mut uac = Uac::dial(Beginning { id, own, timers, rules, dice }, invite, dial.sdp, &mut out);
         uac.log_in(Digest::new(dial.credentials, &new_token()));
         if let Some(silence) = dial.silence {
             // Each of the hops gets so long.
@@ -434,6 +483,7 @@ impl Wire {
                 Out::Invite(request) => self.invite(id, request),
                 Out::Cancel(cause) => self.stack.cancel(id, cause),
                 Out::Ack(letter) => self.acknowledge(id, letter),
+                Out::Ask(ask, letter) => self.ask(id, ask, letter),
                 Out::Bye(letter) => self.say(id, letter, Some(id)),
                 Out::Farewell(letter) => self.say(id, letter, None),
                 Out::Arm(timer, after) => self.arm(id, timer, Some(Instant::now() + after)),
@@ -460,6 +510,16 @@ impl Wire {
     fn acknowledge(&mut self, id: DialogId, letter: Letter) {
         let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
         self.stack.acknowledge(letter.request, ways, endpoint);
+    }
+
+    fn ask(&mut self, id: DialogId, ask: Ask, letter: Letter) {
+        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
+        if letter.request.method == Method::Invite
+            && let Some(call) = self.calls.get_mut(&id)
+        {
+            call.has_reinvited = true;
+        }
+        self.stack.ask_within(id, ask, letter.request, ways, endpoint);
     }
 
     fn say(&mut self, id: DialogId, letter: Letter, report: Option<DialogId>) {
@@ -495,7 +555,12 @@ impl Wire {
         }
     }
 
-    fn tell(&mut self, event: SipEvent) {
+    fn tell(&mut self, mut event: SipEvent) {
+        if let SipEvent::Refer { news: ReferNews::Asked(refer), .. } = &mut event
+            && let Some(replaces) = &mut refer.replaces
+        {
+            replaces.dialog = self.replaced(replaces).ok();
+        }
         if !self.backlog.is_empty() {
             self.backlog.push_back(event);
             return;
@@ -520,6 +585,9 @@ impl Wire {
             self.invites.remove(&key);
         }
         self.stack.forget_invite(id);
+        if call.has_reinvited {
+            self.stack.forget_invites_within(id);
+        }
         self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
     }
 
@@ -536,16 +604,31 @@ impl Wire {
     }
 }
 
+impl Leg {
+    /// The dialog, once it is answered.
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Leg::In(uas) => uas.session(),
+            Leg::Out(uac) => uac.session(),
+            Leg::Lookup(_) => None,
+        }
+    }
+}
+
 impl Call {
     fn new(leg: Leg, peer: Hop, endpoint: usize) -> Call {
         let (hops, keys, timers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Call { leg, peer, hops, silence: None, endpoint, name: None, origin: None, keys, timers }
+        Call { leg, peer, hops, silence: None, endpoint, name: None, origin: None, keys, timers, has_reinvited: false }
     }
 }
 
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.
 fn new_token() -> String {
     sipx_transport::new_branch().trim_start_matches("z9hG4bK").to_owned()
+}
+
+fn new_dice() -> Dice {
+    Dice(new_token().bytes().fold(0, |sum: u64, octet| sum.rotate_left(5) ^ u64::from(octet)))
 }
 
 async fn sleep_until(at: Option<Instant>) {

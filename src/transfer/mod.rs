@@ -10,10 +10,10 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::actions::{Failure, Fallback, Target, TransferTo};
+use crate::actions::{Failure, Fallback, Target, TransferMethod, TransferTo};
 use crate::model::LegId;
 
-/// One transfer under way. It ends with exactly one [`Step::Joined`] or [`Step::GaveUp`].
+/// One transfer under way. It ends with exactly one [`Step::Joined`], [`Step::Moved`] or [`Step::GaveUp`].
 #[derive(Clone, Debug)]
 pub struct Transfer {
     to: Arc<TransferTo>,
@@ -22,6 +22,11 @@ pub struct Transfer {
     last: Failure,
     /// Fallback targets are rung once each, or a loop of them would ring for ever.
     used: Vec<Failure>,
+    method: TransferMethod,
+    /// The target that the caller's network was asked to move the caller to.
+    referring: Option<Target>,
+    /// The message is being said, and nobody is moved in the middle of it.
+    waits_for_message: bool,
     over: bool,
 }
 
@@ -34,8 +39,13 @@ pub enum Step {
     Wait,
     /// Ring this target; answer with [`Transfer::dialled`], or [`Transfer::refused`] when it is no address.
     Ring(Target),
+    /// Ask the caller's network to move the caller to this target; answer with [`Transfer::referred`],
+    /// [`Transfer::refer_failed`] or [`Transfer::refer_refused`], or with [`Transfer::refused`] when it is no address.
+    Refer(Target),
     /// Stop ringing this leg.
     HangUp(LegId),
+    /// The caller's network has moved the caller.
+    Moved,
     /// This leg has the caller now.
     Joined(LegId),
     /// Nobody was found; the caller goes back.
@@ -43,15 +53,27 @@ pub enum Step {
 }
 
 impl Transfer {
-    /// A transfer, and its first steps.
-    pub fn start(to: Arc<TransferTo>) -> (Transfer, Vec<Step>) {
+    /// A transfer, and its first steps. `usual` is how it is done where it does not say.
+    pub fn start(to: Arc<TransferTo>, usual: TransferMethod) -> (Transfer, Vec<Step>) {
         let mut steps = Vec::new();
         let has_message = !to.message.is_empty();
         let waiting = to.targets.iter().cloned().collect();
-        let mut transfer =
-            Transfer { to, waiting, ringing: None, last: Failure::InvalidNumber, used: Vec::new(), over: false };
+        let method = to.method.unwrap_or(usual);
+        let mut transfer = Transfer {
+            to,
+            waiting,
+            ringing: None,
+            last: Failure::InvalidNumber,
+            used: Vec::new(),
+            method,
+            referring: None,
+            waits_for_message: has_message && refers(method),
+            over: false,
+        };
         steps.push(if has_message { Step::SayMessage } else { Step::Wait });
-        transfer.ring_next(&mut steps);
+        if !transfer.waits_for_message {
+            transfer.try_next(&mut steps);
+        }
         (transfer, steps)
     }
 
@@ -62,7 +84,54 @@ impl Transfer {
 
     /// The message was heard to its end.
     pub fn message_heard(&mut self) -> Vec<Step> {
-        if self.over { Vec::new() } else { vec![Step::Wait] }
+        if self.over {
+            return Vec::new();
+        }
+        let mut steps = vec![Step::Wait];
+        if std::mem::take(&mut self.waits_for_message) {
+            self.try_next(&mut steps);
+        }
+        steps
+    }
+
+    /// How it is done.
+    pub fn method(&self) -> TransferMethod {
+        self.method
+    }
+
+    /// Whether the caller's network has been asked and has not said how it ended.
+    pub fn is_referring(&self) -> bool {
+        self.referring.is_some()
+    }
+
+    /// The caller's network has moved the caller.
+    pub fn referred(&mut self) -> Vec<Step> {
+        if self.over {
+            return Vec::new();
+        }
+        self.over = true;
+        let mut steps: Vec<Step> = self.ringing.take().map(Step::HangUp).into_iter().collect();
+        steps.push(Step::Moved);
+        steps
+    }
+
+    /// The caller's network tried, and the target ended it like this.
+    pub fn refer_failed(&mut self, failure: Failure) -> Vec<Step> {
+        match failure {
+            // That is the target's doing, and ringing it once more would find the same.
+            Failure::Busy | Failure::NoAnswer if self.referring.take().is_some() => self.next_after(failure),
+            _ => self.refer_refused(failure),
+        }
+    }
+
+    /// The caller's network does not move anybody, or not there.
+    pub fn refer_refused(&mut self, failure: Failure) -> Vec<Step> {
+        let Some(target) = self.referring.take().filter(|_| !self.over) else { return Vec::new() };
+        if self.method == TransferMethod::ReferThenBridge {
+            self.method = TransferMethod::Bridge;
+            return vec![Step::Ring(target)];
+        }
+        self.next_after(failure)
     }
 
     /// The target of the last [`Step::Ring`] rings as this leg.
@@ -110,6 +179,7 @@ impl Transfer {
     fn next_after(&mut self, failure: Failure) -> Vec<Step> {
         let mut steps = Vec::new();
         self.ringing = None;
+        self.referring = None;
         self.last = failure;
         match self.to.fallback.get(&failure) {
             Some(Fallback::Back) => self.waiting.clear(),
@@ -119,12 +189,16 @@ impl Transfer {
             }
             Some(Fallback::Ring(_) | Fallback::Next) | None => {}
         }
-        self.ring_next(&mut steps);
+        self.try_next(&mut steps);
         steps
     }
 
-    fn ring_next(&mut self, steps: &mut Vec<Step>) {
+    fn try_next(&mut self, steps: &mut Vec<Step>) {
         match self.waiting.pop_front() {
+            Some(target) if refers(self.method) => {
+                self.referring = Some(target.clone());
+                steps.push(Step::Refer(target));
+            }
             Some(target) => steps.push(Step::Ring(target)),
             None => {
                 self.over = true;
@@ -132,6 +206,11 @@ impl Transfer {
             }
         }
     }
+}
+
+/// Whether the caller's network is asked first.
+fn refers(method: TransferMethod) -> bool {
+    matches!(method, TransferMethod::Refer | TransferMethod::ReferThenBridge)
 }
 
 /// The clip that is not a file: ringing tone, made by the gateway.

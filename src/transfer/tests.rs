@@ -6,7 +6,7 @@ use crate::actions::{Prompt, Template};
 
 #[test]
 fn targets_ring_in_order_until_one_answers() {
-    let (mut transfer, steps) = Transfer::start(to(&["sip:a@x", "sip:b@x"], &[]));
+    let (mut transfer, steps) = Transfer::start(to(&["sip:a@x", "sip:b@x"], &[]), TransferMethod::Bridge);
     assert_eq!(steps, [Step::SayMessage, Step::Ring(target("sip:a@x"))]);
     transfer.dialled(LegId(2));
 
@@ -20,7 +20,7 @@ fn targets_ring_in_order_until_one_answers() {
 
 #[test]
 fn nobody_found_gives_the_caller_back_with_the_last_reason() {
-    let (mut transfer, _) = Transfer::start(to(&["sip:a@x"], &[]));
+    let (mut transfer, _) = Transfer::start(to(&["sip:a@x"], &[]), TransferMethod::Bridge);
     transfer.dialled(LegId(2));
 
     let steps = transfer.rang_out(LegId(2));
@@ -32,7 +32,7 @@ fn nobody_found_gives_the_caller_back_with_the_last_reason() {
 #[test]
 fn a_fallback_is_chosen_by_cause_and_rung_once() {
     let fallback = [(Failure::Busy, Fallback::Ring(target("sip:night@x"))), (Failure::Declined, Fallback::Back)];
-    let (mut transfer, _) = Transfer::start(to(&["sip:a@x", "sip:b@x"], &fallback));
+    let (mut transfer, _) = Transfer::start(to(&["sip:a@x", "sip:b@x"], &fallback), TransferMethod::Bridge);
     transfer.dialled(LegId(2));
 
     assert_eq!(transfer.failed(LegId(2), Failure::Busy), [Step::Ring(target("sip:night@x"))]);
@@ -44,11 +44,33 @@ fn a_fallback_is_chosen_by_cause_and_rung_once() {
 
 #[test]
 fn a_report_of_another_leg_changes_nothing() {
-    let (mut transfer, _) = Transfer::start(to(&["sip:a@x"], &[]));
+    let (mut transfer, _) = Transfer::start(to(&["sip:a@x"], &[]), TransferMethod::Bridge);
     transfer.dialled(LegId(2));
 
     assert_eq!(transfer.failed(LegId(9), Failure::Busy), []);
     assert_eq!(transfer.ringing(), Some(LegId(2)));
+}
+
+#[test]
+fn the_network_is_asked_once_the_message_was_heard_and_else_we_ring() {
+    let (mut transfer, steps) = Transfer::start(to(&["sip:a@x", "sip:b@x"], &[]), TransferMethod::ReferThenBridge);
+    assert_eq!(steps, [Step::SayMessage]);
+
+    assert_eq!(transfer.message_heard(), [Step::Wait, Step::Refer(target("sip:a@x"))]);
+    assert_eq!(transfer.refer_failed(Failure::Busy), [Step::Refer(target("sip:b@x"))], "busy for us as well");
+    assert_eq!(transfer.refer_failed(Failure::Declined), [Step::Ring(target("sip:b@x"))]);
+    transfer.dialled(LegId(2));
+    assert_eq!(transfer.referred(), [Step::HangUp(LegId(2)), Step::Moved], "it was moved late, but it was");
+    assert_eq!(transfer.answered(LegId(2)), []);
+}
+
+#[test]
+fn a_network_that_moves_nobody_gives_the_caller_back() {
+    let (mut transfer, _) = Transfer::start(to(&["sip:a@x"], &[]), TransferMethod::Refer);
+    transfer.message_heard();
+
+    assert_eq!(transfer.refer_refused(Failure::Unreachable), [Step::GaveUp(Failure::Unreachable)]);
+    assert_eq!(transfer.refer_refused(Failure::Unreachable), []);
 }
 
 fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> Arc<TransferTo> {
@@ -58,6 +80,7 @@ fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> Arc<TransferTo> {
         message: Prompt { clips: vec![Template::parse("transfer.wav").unwrap()], text: None },
         music: Some(Template::parse("music.wav").unwrap()),
         sorry: Prompt::default(),
+        method: None,
     })
 }
 

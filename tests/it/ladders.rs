@@ -14,7 +14,9 @@ use ringback::actions::{
     Agent, Connector, Failure, Fallback, Forward, HttpFailure, HttpReply, Plan, Reception, Target, Template,
     TransferTo, Verb,
 };
-use ringback::call::{Call, Cause, Command, Destination, Event, Invitation, Outcome, Speaker, Told, ToolCall};
+use ringback::call::{
+    Call, Cause, Command, Destination, Event, Invitation, Outcome, ReferNews, Speaker, Told, ToolCall,
+};
 use ringback::journal::{Entry, Header, Journal, Ladder, Recorder, SCHEMA, heading, replay};
 use ringback::model::{CallId, Codec, Digit, LegId, Party, Pii, PlayId, RunId, Time, Vault};
 use ringback::sim::{self, Watch};
@@ -50,6 +52,7 @@ ladders! {
     call_is_too_long
     cancel_crosses_the_answer
     caller_gives_up_while_it_rings
+    caller_holds_the_line
     caller_interrupts_the_greeting
     forward_to_another_trunk
     greeting_by_name
@@ -58,6 +61,10 @@ ladders! {
     lookup_hangs
     menu_without_a_match
     operator_ends_the_call
+    refer_by_the_caller
+    refer_by_the_target
+    replaced_by_another_telephone
+    transfer_by_refer
     transfer_finds_nobody
     transfer_from_an_agent
     transfer_to_a_fallback
@@ -230,11 +237,16 @@ impl Stage {
                 match to {
                     Destination::Agent => {}
                     Destination::Address(to) => self.say(&format!("dial {leg}: {}", to.reveal().as_str())),
+                    Destination::Referred { by, to } => {
+                        self.say(&format!("dial {leg} as {by} said: {}", to.reveal().as_str()));
+                    }
                     Destination::Trunk { trunk, to } => {
                         self.say(&format!("dial {leg} by {trunk}: {}", to.reveal().as_str()));
                     }
                 }
             }
+            Command::TakeIn { leg } => self.legs = usize::from(leg.0),
+            Command::Refer { leg, to, .. } => self.say(&format!("refer {leg}: {}", to.reveal().as_str())),
             Command::Play { play, what, .. } => {
                 self.plays = play.0;
                 self.playing = (!what.repeat).then_some(*play);
@@ -379,9 +391,12 @@ fn caller_does(what: &str) -> Option<Event> {
             let digit = Digit::from_char(key.chars().next()?).map(Pii::new)?;
             Some(Event::DigitPressed { leg, digit })
         }
+        ("holds", "the line") => Some(Event::Held { leg }),
+        ("is", "back") => Some(Event::Resumed { leg }),
         ("hangs", "up") => Some(Event::HungUp { leg, cause: Cause::Normal }),
         ("vanishes:", why) => cause(why).map(|cause| Event::HungUp { leg, cause }),
         ("says", words) => Some(said(Speaker::Caller, words, false)),
+        ("refers", _) | ("is", _) => leg_does(leg, what),
         ("cuts", rest) => {
             let ms = rest.strip_prefix("in after ")?.strip_suffix(" ms")?;
             Some(Event::BargedIn { leg: LegId(1), heard_ms: ms.parse().ok()? })
@@ -391,8 +406,9 @@ fn caller_does(what: &str) -> Option<Event> {
 }
 
 fn invites(how: &str) -> Option<Event> {
+    let refer_first = how == "by a trunk that refers";
     let (anonymous, codec) = match how {
-        "" => (false, Some(Codec::Pcmu)),
+        "" | "by a trunk that refers" => (false, Some(Codec::Pcmu)),
         "with A-law" => (false, Some(Codec::Pcma)),
         "anonymously" => (true, Some(Codec::Pcmu)),
         "without a common codec" => (false, None),
@@ -408,6 +424,7 @@ fn invites(how: &str) -> Option<Event> {
         trunk: "carrier".to_owned(),
         headers: Vec::new(),
         codec,
+        refer_first,
         identity: None,
     }))
 }
@@ -425,6 +442,28 @@ fn leg_does(leg: LegId, what: &str) -> Option<Event> {
         }
         ("hangs", "up") => Some(Event::HungUp { leg, cause: Cause::Normal }),
         ("leaves", "") => Some(Event::HungUp { leg, cause: Cause::AgentLost }),
+        ("refers", rest) => {
+            let (to, allowed) = match rest.strip_suffix(", without leave") {
+                Some(to) => (to, false),
+                None => (rest, true),
+            };
+            let to = Pii::new(to.strip_prefix("to ")?.parse().ok()?);
+            Some(Event::Referred { leg, to, allowed })
+        }
+        ("is", "to be replaced") => Some(Event::Replacing { leg }),
+        ("is", news) if news.starts_with("moved: ") => {
+            let news = match news.strip_prefix("moved: ")?.split_once(", ") {
+                None => serde_json::from_value(Value::String(news.strip_prefix("moved: ")?.to_owned())).ok()?,
+                Some(("failed", why)) => ReferNews::Failed(cause(why)?),
+                Some(("refused", why)) => ReferNews::Refused(cause(why)?),
+                Some(_) => return None,
+            };
+            Some(Event::ReferNews { leg, news })
+        }
+        ("presses", key) => {
+            let digit = Digit::from_char(key.chars().next()?).map(Pii::new)?;
+            Some(Event::DigitPressed { leg, digit })
+        }
         ("speaks", "") => Some(Event::AgentSpoke { leg }),
         ("is", "quiet") => Some(Event::AgentQuiet { leg }),
         ("faults:", code) => Some(Event::AgentFault { leg, code: code.to_owned() }),
@@ -508,6 +547,10 @@ fn change(plan: &mut Plan, key: &str, value: &toml_edit::Item) -> Option<()> {
             let targets: Vec<Target> =
                 value.as_array()?.iter().map(|to| Some(target(to.as_str()?))).collect::<Option<_>>()?;
             each_transfer(plan, |to| to.targets.clone_from(&targets));
+        }
+        "method" => {
+            let method = serde_json::from_value(Value::String(text()?)).ok()?;
+            each_transfer(plan, |to| to.method = Some(method));
         }
         "on_busy" => {
             let night = Fallback::Ring(target(value.as_str()?));

@@ -262,6 +262,7 @@ async fn only_loopback_is_sent_to_when_nothing_else_is_allowed() {
         dtmf_out: None,
         dtmf_in: None,
         remote: "192.0.2.1:4000".parse().expect("is an address"),
+        is_held: false,
     };
     assert_eq!(stage.call.set_remote(CALLER, peer), Err(ringback::media::MediaError::NotLoopback));
 }

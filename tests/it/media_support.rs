@@ -41,7 +41,14 @@ impl Stage {
     pub(crate) fn answer(&self, phone: &Phone) {
         let payload_type = phone.payload_type();
         let remote = phone.socket.local_addr().expect("bound");
-        let peer = RtpPeer { codec: phone.codec, payload_type, dtmf_out: Some(EVENTS), dtmf_in: Some(EVENTS), remote };
+        let peer = RtpPeer {
+            codec: phone.codec,
+            payload_type,
+            dtmf_out: Some(EVENTS),
+            dtmf_in: Some(EVENTS),
+            remote,
+            is_held: false,
+        };
         self.call.set_remote(phone.leg, peer).expect("the worker takes it");
     }
 

@@ -98,7 +98,7 @@ async fn refusals_say_what_would_have_been_taken() {
     peer.send(line().request("OPTIONS", 1, "z9hG4bK4", "", "")).await;
     let options = peer.expect("SIP/2.0 200").await;
     assert_eq!(options.header("accept"), "application/sdp");
-    assert_eq!(options.header("supported"), "");
+    assert_eq!(options.header("supported"), "100rel, timer, replaces, norefersub");
     assert!(options.tag("to").is_some());
 }
 

@@ -22,6 +22,11 @@ pub(crate) struct Passage {
 
 impl Passage {
     pub(crate) async fn open() -> Passage {
+        Passage::with("").await
+    }
+
+    /// The same, with more in the caller's trunk.
+    pub(crate) async fn with(trunk_tail: &str) -> Passage {
         let crm = Crm::open(&[]).await;
         // The callee's address must be known before the house is.
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -30,7 +35,12 @@ impl Passage {
             "version = 1\ntitle = \"B\"\n[inbound]\nallowed_addresses = [\"192.0.2.0/24\"]\n[outbound]\n\
              uri = \"sip:{at}\"\n"
         );
-        let house = House::open(crm, &[("routes.toml", ROUTES.to_owned()), ("trunks/b.toml", trunk)]).await;
+        let carrier = format!(
+            "version = 1\ntitle = \"Carrier\"\n[inbound]\nallowed_addresses = [\"127.0.0.0/8\"]\n[outbound]\n\
+             uri = \"sip:{at}\"\n{trunk_tail}"
+        );
+        let files = [("routes.toml", ROUTES.to_owned()), ("trunks/b.toml", trunk), ("trunks/carrier.toml", carrier)];
+        let house = House::open(crm, &files).await;
         let (gateway, _) = house.gateway.sip_addrs()[0];
         let callee = Peer { socket, at, gateway };
         let caller = Peer::of(gateway).await;

@@ -284,7 +284,8 @@ async fn one_exchange_at_a_time() {
 
     // RFC 3261 §14.2: before the final answer, 500 with Retry-After.
     peer.send(line.request("INVITE", 2, "z9hG4bK2", "", SDP)).await;
-    assert_eq!(peer.expect("SIP/2.0 500").await.header("retry-after"), "5");
+    let later = peer.expect("SIP/2.0 500").await;
+    assert!((0..=10).contains(&later.header("retry-after").parse::<u32>().unwrap()), "{}", later.text);
     peer.send(line.request("ACK", 2, "z9hG4bK2", "", "")).await;
     gateway.sip.send(dialog, answer()).await;
     peer.expect("SIP/2.0 200").await;

@@ -238,9 +238,11 @@ async fn refusals_are_told_apart() {
 
         peer.expect("ACK").await;
         let SipEvent::Failed { failure, .. } = gateway.event().await else { panic!() };
-        let Failure::Refused { status, reason, retry_after_s, cause } = failure else { panic!() };
+        let Failure::Refused { status, reason, retry_after_s, cause, contact } = failure else { panic!() };
         assert_eq!(format!("{status} {reason}"), line);
         assert_eq!((retry_after_s, cause), (retry_after, q850));
+        let redirected = contact.map(|contact| contact.reveal().clone());
+        assert_eq!(redirected.as_deref(), (status == 302).then_some("sip:x@192.0.2.1"));
     }
     assert_eq!(gateway.sip.counters().dialogs, 0);
 }

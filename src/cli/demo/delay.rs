@@ -43,8 +43,14 @@ pub(super) async fn measure() -> io::Result<Delay> {
     let (_mouth, mouth_in) = mpsc::channel(8);
     let gateway = call.open_rtp(caller)?;
     let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).await?;
-    let peer =
-        RtpPeer { codec: Codec::Pcmu, payload_type: 0, dtmf_out: None, dtmf_in: None, remote: socket.local_addr()? };
+    let peer = RtpPeer {
+        codec: Codec::Pcmu,
+        payload_type: 0,
+        dtmf_out: None,
+        dtmf_in: None,
+        remote: socket.local_addr()?,
+        is_held: false,
+    };
     call.set_remote(caller, peer).map_err(io::Error::other)?;
     call.open_agent(agent, speech_in, mouth_in).map_err(io::Error::other)?;
     call.wire(vec![(caller, vec![agent]), (agent, vec![caller])]).map_err(io::Error::other)?;

@@ -332,6 +332,8 @@ impl Desk {
                 }
                 None
             }
+            SipEvent::Lost { .. } => Some(Ending::Failed(Failure::Timeout)),
+            SipEvent::ReofferFailed { .. } => None,
             SipEvent::Reinvited { sdp, .. } => {
                 let offer = sdp.and_then(|sdp| Offer::parse(&sdp).ok());
                 if let Some((agreed, _)) = offer.and_then(|offer| sdp::answer(&offer, &talk.local).ok()) {
@@ -346,7 +348,7 @@ impl Desk {
             SipEvent::Ended { by: By::Us, .. } => Some(Ending::WeHungUp),
             SipEvent::Ended { by: By::Them, .. } => Some(Ending::TheyHungUp),
             // Keys in the old way; our own side presses them in the audio only.
-            SipEvent::Info { .. } => None,
+            SipEvent::Refer { .. } | SipEvent::Info { .. } => None,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::config::raw;
 use crate::model::{Address, Codec, limits};
 use crate::trunk::{
     Anonymous, CallerPolicy, Cidr, Credentials, Dialling, HeaderIn, HeaderOut, IdentityRules, Inbound, NumberFormat,
-    Outbound, ReferRules, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify, numbers,
+    Outbound, ReferRules, ReferSend, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify, numbers,
 };
 
 impl Check<'_> {
@@ -44,7 +44,13 @@ impl Check<'_> {
                     calls_per_agent_hour: file.limits.calls_per_agent_hour,
                 },
                 session: self.session(&at.key("session"), &file.session),
-                transfer: ReferRules::default(),
+                transfer: ReferRules {
+                    accepts: file.transfer.accept_refer,
+                    sends: match file.transfer.send_refer {
+                        raw::SendRefer::Never => ReferSend::Never,
+                        raw::SendRefer::First => ReferSend::First,
+                    },
+                },
                 identity: self.identity(&at.key("identity"), &file.identity, file.trusted),
             };
             trunks.insert(id.clone(), trunk);

@@ -256,6 +256,7 @@ impl Check<'_> {
             message: self.prompt(&at.key("message"), &transfer.message),
             music: transfer.music.as_ref().map(|clip| self.clip(&at.key("music"), clip)),
             sorry: self.prompt(&at.key("sorry"), &transfer.sorry),
+            method: transfer.method,
         }
     }
 

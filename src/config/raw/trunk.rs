@@ -35,6 +35,8 @@ pub struct TrunkFile {
     pub limits: TrunkLimits,
     /// What is agreed on dialogs.
     pub session: Session,
+    /// Transfers by REFER.
+    pub transfer: Referrals,
     /// Signed caller identities (STIR/SHAKEN).
     pub identity: Identity,
 }
@@ -294,4 +296,26 @@ pub enum Attestation {
     /// We only pass the call on.
     #[default]
     C,
+}
+
+/// Transfers by REFER (RFC 3515).
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Referrals {
+    /// A party of this trunk may refer whom it talks to to somebody else, who is then dialled by this trunk. Only for
+    /// a PBX or telephones that you trust: every referral is a call that you pay. Left out, a REFER is answered 603.
+    pub accept_refer: bool,
+    /// Whether our transfers of this trunk's callers are tried by REFER, where an action does not say how.
+    pub send_refer: SendRefer,
+}
+
+/// Whether our transfers are tried by REFER.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SendRefer {
+    /// No: we ring the target, and the call stays with us.
+    #[default]
+    Never,
+    /// First; when the trunk refuses, we ring the target.
+    First,
 }

@@ -527,7 +527,8 @@ impl World {
 
     fn peer(&mut self, leg: LegId, codec: Codec, events: Option<u8>) {
         let payload_type = if codec == Codec::Pcmu { 0 } else { 8 };
-        let peer = RtpPeer { codec, payload_type, dtmf_out: events, dtmf_in: events, remote: address(leg) };
+        let peer =
+            RtpPeer { codec, payload_type, dtmf_out: events, dtmf_in: events, remote: address(leg), is_held: false };
         self.desk.set_remote(self.at, leg, peer);
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sipx_sip::transaction::TuEvent;
 use sipx_sip::{Request, Response, TransactionKey};
 
+use super::super::dialog::{Ask, Reply};
 use super::super::event::{DialogId, Failure};
 use super::super::message;
 use super::super::net::{self, Hop, Way};
@@ -22,20 +23,20 @@ pub(super) struct ErrandId(u64);
 /// A request of ours that is under way.
 #[derive(Debug)]
 pub(super) struct Errand {
-    purpose: Purpose,
+    pub(super) purpose: Purpose,
     /// Without Via.
-    request: Request,
+    pub(super) request: Request,
     /// Where it may go, best first.
     ways: VecDeque<Way>,
     /// What the first of them came to.
     hops: VecDeque<Hop>,
     /// The listener to speak from, when it fits.
     prefer: Option<usize>,
-    branches: Vec<Branch>,
+    pub(super) branches: Vec<Branch>,
     /// How long a target may be silent while there is another.
     patience: Duration,
     /// Set when the next target is tried because this one is silent.
-    silence: Option<Ring>,
+    pub(super) silence: Option<Ring>,
     /// The dialog wants the INVITE taken back, for this Q.850 cause.
     cancel: Option<Option<u8>>,
     /// A name is being looked up.
@@ -43,20 +44,22 @@ pub(super) struct Errand {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     /// Nothing is sent: the dialog wants to know where a name leads.
     Find(DialogId),
     Invite(DialogId),
     /// Any other request; when a dialog stands here, it hears of the end.
     Say(Option<DialogId>),
+    /// A request within a dialog, which hears of every answer.
+    Within(DialogId, Ask),
     /// No transaction: it goes out once.
     Ack,
 }
 
 /// One attempt at one target.
 #[derive(Debug)]
-struct Branch {
-    key: TransactionKey,
+pub(super) struct Branch {
+    pub(super) key: TransactionKey,
     /// As it went out, for CANCEL.
     sent: Request,
     hop: Hop,
@@ -65,7 +68,7 @@ struct Branch {
     is_given_up: bool,
     is_canceled: bool,
     /// It has its final answer.
-    is_final: bool,
+    pub(super) is_final: bool,
 }
 
 /// What a lookup came to.
@@ -114,10 +117,14 @@ impl Stack {
     pub(in crate::sip) fn forget_invite(&mut self, id: DialogId) {
         self.ready.retain(|happening| match happening {
             Happening::Report(Report::Response(of, ..) | Report::Failed(of, _) | Report::InviteOver(of)) => *of != id,
-            Happening::Report(Report::Looked(..) | Report::ByeDone(_)) | Happening::Request(_) => true,
+            Happening::Report(Report::Looked(..) | Report::ByeDone(_) | Report::Reply(..)) | Happening::Request(_) => {
+                true
+            }
         });
         if let Some(errand) = self.inviting.remove(&id).and_then(|errand| self.errands.remove(&errand)) {
             self.clockwork.clear(errand.silence);
+            // One that was canceled and never answered would wait for ever.
+            self.drop_unanswered(errand.branches);
         }
     }
 
@@ -132,11 +139,11 @@ impl Stack {
     }
 
     /// How long one of several targets may be silent, when nobody said so.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.timers.t1.saturating_mul(limits::SIP_HOP_SILENCE_T1)
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         purpose: Purpose,
         request: Request,
@@ -265,6 +272,7 @@ impl Stack {
                 match errand.purpose {
                     Purpose::Invite(dialog) => self.on_invite_answer(id, key, dialog, *response),
                     Purpose::Say(report) if response.status.is_final() => self.on_said(id, report, key, &response),
+                    Purpose::Within(dialog, ask) => self.on_reply(id, dialog, ask, response),
                     Purpose::Say(_) | Purpose::Find(_) | Purpose::Ack => {}
                 }
             }
@@ -339,13 +347,17 @@ impl Stack {
                 self.end_if_over(id);
             }
             Purpose::Say(report) => self.settle(id, report),
+            Purpose::Within(dialog, ask) => {
+                self.settle(id, None);
+                self.ready.push_back(Happening::Report(Report::Reply(dialog, ask, Reply::Lost)));
+            }
             Purpose::Ack => {
                 self.errands.remove(&id);
             }
         }
     }
 
-    fn settle(&mut self, id: ErrandId, report: Option<DialogId>) {
+    pub(super) fn settle(&mut self, id: ErrandId, report: Option<DialogId>) {
         if let Some(errand) = self.errands.remove(&id) {
             self.clockwork.clear(errand.silence);
         }
@@ -366,12 +378,18 @@ impl Stack {
         let Some(errand) = self.errands.get(&id) else { return };
         let is_over =
             errand.branches.is_empty() && errand.hops.is_empty() && errand.ways.is_empty() && !errand.is_looking;
-        if let Purpose::Invite(dialog) = errand.purpose
-            && is_over
-        {
-            self.errands.remove(&id);
-            self.inviting.remove(&dialog);
-            self.ready.push_back(Happening::Report(Report::InviteOver(dialog)));
+        match errand.purpose {
+            Purpose::Invite(dialog) if is_over => {
+                self.errands.remove(&id);
+                self.inviting.remove(&dialog);
+                self.ready.push_back(Happening::Report(Report::InviteOver(dialog)));
+            }
+            Purpose::Within(dialog, ask) if is_over => {
+                self.errands.remove(&id);
+                self.ready.push_back(Happening::Report(Report::Reply(dialog, ask, Reply::Over)));
+            }
+            // The others are over with their first final answer.
+            Purpose::Invite(_) | Purpose::Within(..) | Purpose::Find(_) | Purpose::Say(_) | Purpose::Ack => {}
         }
     }
 

@@ -16,6 +16,7 @@ mod poll;
 mod tls;
 mod transactions;
 mod websocket;
+mod within;
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -28,6 +29,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::config::{SipConfig, SipError, SipTimers};
 use super::counters::Counts;
+use super::dialog::{Ask, Reply};
 use super::event::{DialogId, Failure};
 use super::net::{Hop, Net};
 use crate::model::limits;
@@ -76,6 +78,8 @@ pub(super) enum Report {
     InviteOver(DialogId),
     /// Our BYE was answered, or never will be.
     ByeDone(DialogId),
+    /// What came of another request within a dialog.
+    Reply(DialogId, Ask, Reply),
 }
 
 impl Report {
@@ -85,7 +89,8 @@ impl Report {
             | Report::Response(id, ..)
             | Report::Failed(id, _)
             | Report::InviteOver(id)
-            | Report::ByeDone(id) => *id,
+            | Report::ByeDone(id)
+            | Report::Reply(id, ..) => *id,
         }
     }
 }

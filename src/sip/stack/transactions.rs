@@ -272,7 +272,7 @@ impl Stack {
         }
     }
 
-    fn asked_over(&mut self, key: &TransactionKey) {
+    pub(super) fn asked_over(&mut self, key: &TransactionKey) {
         self.heard_from(key);
         if let Some(asked) = self.asked.remove(key) {
             asked.rings.iter().for_each(|(_, ring)| self.clockwork.clear(Some(*ring)));
