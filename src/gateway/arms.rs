@@ -162,12 +162,14 @@ impl Arms {
         match command {
             Command::Ring => self.tell_dialog(LegId::CALLER, SipCommand::Ring).await,
             Command::Answer => self.answer().await,
-            Command::Reject { status, retry_after_s, .. } => {
-                self.tell_dialog(
-                    LegId::CALLER,
-                    SipCommand::Reject { status, reason: self.refusal_of(status), retry_after_s, warning: None },
-                )
-                .await;
+            Command::Reject { status, cause, retry_after_s } => {
+                let warning = (cause == Cause::NoMedia).then(|| self.spoken_here());
+                if let Some(warning) = &warning {
+                    warn!(call = %self.id, status, why = cause.label(), warning, "a call is refused");
+                }
+                let reason = self.refusal_of(status);
+                let reject = SipCommand::Reject { status, reason, retry_after_s, warning };
+                self.tell_dialog(LegId::CALLER, reject).await;
                 self.forget(LegId::CALLER);
             }
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
@@ -311,6 +313,13 @@ impl Arms {
         if let Some(agreed) = agreed {
             self.open_media(LegId::CALLER, &agreed);
         }
+    }
+
+    /// For a caller whose offer has nothing that we know.
+    fn spoken_here(&self) -> String {
+        let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };
+        let codecs: Vec<String> = local.codecs.iter().map(Codec::to_string).collect();
+        format!("no audio in common; taken are {}", codecs.join(", "))
     }
 
     fn dial_agent(&mut self, leg: LegId) {

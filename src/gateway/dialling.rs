@@ -121,6 +121,9 @@ impl Dialling {
             warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the trunk does not let us in");
         } else if goes_on {
             warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the next gateway is tried");
+        } else if !matches!(failure, Failure::Refused { .. }) {
+            // Somebody busy or away is no trouble; these are.
+            warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "a call cannot be placed");
         }
         goes_on
     }

@@ -265,6 +265,19 @@ impl Switchboard {
 
     async fn refuse(&self, dialog: DialogId, status: u16, retry_after_s: Option<u32>, why: &'static str) {
         counter!("ringback_invites_total", "result" => why).increment(1);
-        self.house.sip.send(dialog, SipCommand::Reject { status, reason: None, retry_after_s, warning: None }).await;
+        let warning = remedy(why).map(str::to_owned);
+        if warning.is_some() {
+            tracing::warn!(%dialog, status, why, "a call is refused");
+        }
+        self.house.sip.send(dialog, SipCommand::Reject { status, reason: None, retry_after_s, warning }).await;
+    }
+}
+
+/// What the other side's log says of a refusal, where the sender can do something about it. Only trunks get that far, so
+/// it is also worth a line in ours.
+fn remedy(why: &str) -> Option<&'static str> {
+    match why {
+        "bad_sdp" => Some("the session description cannot be read"),
+        _ => None,
     }
 }

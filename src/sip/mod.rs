@@ -15,6 +15,7 @@ mod dialog;
 mod digest;
 mod door;
 mod event;
+mod fuzz;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
@@ -40,5 +41,7 @@ pub use event::{
     By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, Refer, ReferNews, ReferOrder, Replaces, SipCommand,
     SipEvent, Terms, Transport,
 };
+#[doc(hidden)]
+pub use fuzz::{fuzz_door, fuzz_header};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

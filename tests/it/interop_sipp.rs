@@ -227,7 +227,7 @@ fn interop_a_thousand_calls_with_audio_fail_nowhere() {
     gateway.assert_well();
 }
 
-fn assert_no_failure(statistics: &BTreeMap<String, String>, calls: &str) {
+pub(crate) fn assert_no_failure(statistics: &BTreeMap<String, String>, calls: &str) {
     assert_eq!(statistics.get("SuccessfulCall(C)").map(String::as_str), Some(calls), "{statistics:#?}");
     let bad = [
         "FailedCall(C)",
