@@ -158,7 +158,7 @@ pub struct Protection {
     #[schemars(length(min = 1, max = 128))]
     pub realm: String,
     /// A leg that we called is hung up after this time.
-    #[schemars(range(min = 10, max = 86_400))]
+    #[schemars(range(min = 1, max = 86_400))]
     pub outbound_duration_max_s: u64,
 }
 

@@ -74,6 +74,11 @@ async fn exposition(State(house): State<Arc<House>>) -> String {
     counter!("ringback_sip_merged_total").absolute(sip.merged);
     counter!("ringback_sip_shed_total").absolute(sip.shed);
     counter!("ringback_sip_requests_total").absolute(sip.requests);
+    counter!("ringback_sip_misplaced_total").absolute(sip.misplaced);
+    gauge!("ringback_guard_sources").set(precise(sip.sources_known));
+    for (reason, count) in &sip.judged {
+        counter!("ringback_guard_judged_total", "reason" => *reason).absolute(*count);
+    }
     for (status, count) in &sip.refused {
         counter!("ringback_sip_refused_total", "status" => status.to_string()).absolute(*count);
     }

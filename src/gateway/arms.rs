@@ -21,6 +21,7 @@ use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
 use super::registry::Door;
+use super::tolls::Pass;
 use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
@@ -58,6 +59,8 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
+    /// What the caller uses of its trunk, as long as the call lasts.
+    _pass: Pass,
     came: Came,
     /// Trunks of legs that did not come by the caller's.
     trunks: HashMap<LegId, String>,
@@ -96,6 +99,8 @@ pub(super) struct CallerLeg {
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
+    /// What it uses of its trunk.
+    pub(super) pass: Pass,
     pub(super) came: Came,
 }
 
@@ -135,6 +140,7 @@ impl Arms {
             recording: None,
             noted: None,
             owes_description: false,
+            _pass: caller.pass,
             came: caller.came,
             trunks: HashMap::new(),
             referral: None,
@@ -264,10 +270,19 @@ impl Arms {
     }
 
     /// Takes a leg's answer to our offer.
-    pub(super) fn agree(&self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
+    pub(super) fn agree(&mut self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&leg) else { return Err(Cause::Normal) };
         let agreed = sdp::accept(local, sdp).map_err(|_| Cause::NoMedia)?;
         self.open_media(leg, &agreed);
+        if let Some(dialling) = self.dialling.get_mut(&leg) {
+            let door = Arc::clone(&self.door);
+            let most = self.config.gateway.protection.outbound_max;
+            dialling.answered(self.tasks.spawn(async move {
+                // Nothing comes of waiting but the end of it.
+                let _ = timeout(most, std::future::pending::<()>()).await;
+                door.mailbox.post(Post::Event(Event::HungUp { leg, cause: Cause::TooLong }));
+            }));
+        }
         Ok(())
     }
 
@@ -373,6 +388,10 @@ impl Arms {
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
+        let pass = match self.house.tolls.let_out(&self.config, &self.plan, trunk, address.reveal(), &self.open) {
+            Ok(pass) => pass,
+            Err(cause) => return self.post(failed(leg, cause)),
+        };
         if let Some(trunk) = trunk {
             self.trunks.insert(leg, trunk.id.clone());
         }
@@ -380,7 +399,7 @@ impl Arms {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
         };
-        let mut dialling = Dialling::new(trunk, attempts);
+        let mut dialling = Dialling::new(trunk, pass, attempts);
         let Some(dial) = dialling.next() else { return self.post(failed(leg, Cause::Unavailable)) };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,

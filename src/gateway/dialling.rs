@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 
 use metrics::counter;
+use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::house::House;
+use super::tolls::Pass;
 use crate::call::Cause;
 use crate::model::{Address, CallId, LegId};
 use crate::sip::{Dial, Failure, Login};
@@ -83,10 +85,24 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
     Some(Login { username, password, realm })
 }
 
+/// A task that is not needed any more when the leg is gone.
+#[derive(Debug)]
+struct Ending(AbortHandle);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A leg that is being dialled.
 #[derive(Debug)]
 pub(super) struct Dialling {
     trunk: Option<String>,
+    /// What it uses of the trunk, until the leg is gone.
+    pass: Pass,
+    /// Ends it when it has lasted too long.
+    ending: Option<Ending>,
     /// Still to be tried.
     left: VecDeque<Attempt>,
     /// The gateway that is being tried.
@@ -96,8 +112,21 @@ pub(super) struct Dialling {
 }
 
 impl Dialling {
-    pub(super) fn new(trunk: Option<&Trunk>, attempts: VecDeque<Attempt>) -> Dialling {
-        Dialling { trunk: trunk.map(|trunk| trunk.id.clone()), left: attempts, gateway: None, rang: false }
+    pub(super) fn new(trunk: Option<&Trunk>, pass: Pass, attempts: VecDeque<Attempt>) -> Dialling {
+        Dialling {
+            trunk: trunk.map(|trunk| trunk.id.clone()),
+            pass,
+            ending: None,
+            left: attempts,
+            gateway: None,
+            rang: false,
+        }
+    }
+
+    /// The leg is answered, and costs from now on. The task ends it when it has lasted too long.
+    pub(super) fn answered(&mut self, ending: AbortHandle) {
+        self.pass.answered();
+        self.ending = Some(Ending(ending));
     }
 
     /// The next INVITE.

@@ -11,7 +11,9 @@ use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
 use super::reload::Loader;
+use super::tolls::Tolls;
 use crate::config::Config;
+use crate::guard::{Contacts, InForce};
 use crate::journal::Entry;
 use crate::media::Workers;
 use crate::model::CallId;
@@ -40,6 +42,11 @@ pub(super) struct House {
     pub(super) loader: Option<Loader>,
     /// Held while the files are read again.
     pub(super) reloading: Mutex<()>,
+    pub(super) tolls: Arc<Tolls>,
+    /// Who may come in now.
+    pub(super) access: InForce,
+    /// The contacts that we registered.
+    pub(super) contacts: Contacts,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

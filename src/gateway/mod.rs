@@ -5,6 +5,7 @@
 //! speaks both SIP's language and the call's. Start at [`Gateway::start`], then `live.rs`, the life of one call, and `arms.rs`,
 //! what it does.
 
+mod access;
 mod admin;
 mod admission;
 mod agents;
@@ -24,6 +25,7 @@ mod registry;
 mod reload;
 mod start;
 mod switchboard;
+mod tolls;
 mod translate;
 
 pub use clock::unix_ms;

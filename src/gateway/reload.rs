@@ -12,6 +12,7 @@ use std::sync::Arc;
 use metrics::counter;
 use tracing::{error, info, warn};
 
+use super::access;
 use super::house::House;
 use super::start::secrets;
 use crate::config::{Config, Diagnostics, Gateway};
@@ -106,6 +107,8 @@ fn take(house: &House, config: Config, warnings: Diagnostics) -> Reloaded {
     // Credentials first: whoever follows the configuration finds those of the new one.
     house.secrets.replace(&secrets(&config));
     house.clips.forget();
+    // Whoever is let in by the new files may call as soon as this returns.
+    house.access.replace(access::of(&config, &house.contacts));
     let revision = config.revision.clone();
     house.configs.send_replace(config);
     Reloaded { revision, before: before.revision.clone(), needs_a_start, warnings }

@@ -19,10 +19,11 @@ use super::journals::Journals;
 use super::registry::Registry;
 use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
-use super::{admin, ears, finish};
+use super::{access, admin, ears, finish};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
+use crate::guard::{Contacts, InForce};
 use crate::media::{RtpPorts, Workers, WorkersConfig};
 use crate::services::{Egress, Http, Private, Secrets};
 use crate::sip::{Sip, SipConfig, SipCounters, Transport};
@@ -82,7 +83,10 @@ impl Gateway {
         };
         let (workers, notices) =
             Workers::start(workers).map_err(|error| StartError::new("media workers", "", error))?;
+        let contacts = Contacts::default();
+        let access = InForce::new(access::of(&config, &contacts));
         let (sip, events) = Sip::bind(SipConfig {
+            access: access.clone(),
             udp: gateway.sip.udp.clone(),
             tcp: gateway.sip.tcp.clone(),
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -99,6 +103,9 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
+            tolls: Arc::default(),
+            access,
+            contacts,
             configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
@@ -118,6 +125,7 @@ impl Gateway {
         if orphans > 0 {
             warn!(orphans, "calls of a process that died have been ended");
         }
+        house.tolls.recall(&house.store, &house.config()).await.map_err(|error| StartError::new("store", "", error))?;
         let mut tasks = JoinSet::new();
         let admin = match house.config().gateway.admin {
             Some(address) => {
@@ -128,6 +136,7 @@ impl Gateway {
         };
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
+        tasks.spawn(access::follow(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })

@@ -109,7 +109,8 @@ impl Switchboard {
 
     async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>) {
         let config = self.house.config();
-        let Some(trunk) = config.trunk_of(invite.source.ip()) else {
+        // The guard knew it a moment ago; a trunk that was taken out since then takes no more calls.
+        let Some(trunk) = invite.trunk.as_ref().and_then(|trunk| config.trunks.get(trunk)) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
         let up = self.house.registry.len() + self.checking.len();
@@ -179,6 +180,10 @@ impl Switchboard {
             }
         }
         let rules = trunk.session;
+        let pass = match self.house.tolls.let_in(trunk) {
+            Ok(pass) => pass,
+            Err(rule) => return self.refuse(dialog, Cause::Overload.status(), Some(1), rule.label()).await,
+        };
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
@@ -244,8 +249,8 @@ impl Switchboard {
         self.house.registry.add(id, Arc::clone(&door));
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
-        let caller =
-            CallerLeg { party: invitation.caller.clone(), dialog, local, answer, came: translate::came(&invite) };
+        let party = invitation.caller.clone();
+        let caller = CallerLeg { party, dialog, local, answer, pass, came: translate::came(&invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }

@@ -20,9 +20,13 @@ mod message;
 #[cfg(feature = "shell")]
 mod net;
 mod offers;
+#[cfg(feature = "shell")]
+mod places;
 mod refer;
 mod refresh;
 mod reliable;
+#[cfg(feature = "shell")]
+mod screen;
 mod session;
 #[cfg(feature = "shell")]
 mod stack;

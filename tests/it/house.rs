@@ -36,8 +36,13 @@ pub(crate) type Files<'a> = &'a [(&'a str, String)];
 impl House {
     /// Opens a house with a trunk for loopback, route `100` to the agent `desk`, and these files.
     pub(crate) async fn open(crm: Crm, files: Files<'_>) -> House {
+        House::open_with(crm, files, "").await
+    }
+
+    /// As [`House::open`], with these tables more in `gateway.toml`.
+    pub(crate) async fn open_with(crm: Crm, files: Files<'_>, tables: &str) -> House {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut gateway = gateway_toml(dir.path(), &crm);
+        let mut gateway = gateway_toml(dir.path(), &crm) + tables;
         if files.iter().any(|(name, _)| *name == "signers.pem") {
             gateway += "[identity]\ntrust = \"signers.pem\"\n";
         }
