@@ -109,7 +109,7 @@ fn take(house: &House, config: Config, warnings: Diagnostics) -> Reloaded {
     house.secrets.replace(&secrets(&config));
     house.clips.forget();
     let revision = config.revision.clone();
-    // The next request already meets the new trunks.
+    // Whoever is let in by the new files may call as soon as this returns.
     house.access.replace(access::of(&config, &house.trunks.contacts()));
     house.configs.send_replace(config);
     sip_tls::renew(house);

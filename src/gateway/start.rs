@@ -24,12 +24,13 @@ use super::{access, admin, ears, finish, sip_tls, upkeep};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
-use crate::guard::InForce;
+use crate::guard::{self, InForce};
 use crate::media::{RtpPorts, Workers, WorkersConfig};
 use crate::services::{Egress, Http, Private, Secrets};
 use crate::sip::{Sip, SipConfig, SipCounters, Transport};
 use crate::stir::Trust;
 use crate::store::Store;
+use crate::trunk::numbers;
 use crate::webhook::{self, Schedule, Webhooks};
 use crate::workflow::Workflows;
 
@@ -66,6 +67,9 @@ impl Gateway {
     pub async fn start(config: Config, options: Options) -> Result<Gateway, StartError> {
         crate::services::tls::install();
         crate::observe::install();
+        // Or the first caller would wait for it.
+        let countries: Vec<String> = config.trunks.values().filter_map(|trunk| trunk.country.clone()).collect();
+        let read = tokio::task::spawn_blocking(move || read_numbering_plans(&countries));
         let gateway = &config.gateway;
         let data = gateway.store.data_dir.clone();
         for folder in ["recordings", "journals"] {
@@ -149,6 +153,8 @@ impl Gateway {
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
+        // It panics on no number, and a plan that were missing would only cost the first caller its time.
+        let _ = read.await;
         info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, leave, tasks: Mutex::new(tasks) })
     }
@@ -225,6 +231,14 @@ impl Gateway {
         // The media workers end with the last hold on the house, and are waited for, which takes a moment.
         let house = self.house;
         let _ = tokio::task::spawn_blocking(move || drop(house)).await;
+    }
+}
+
+fn read_numbering_plans(countries: &[String]) {
+    guard::dialling::warm();
+    let plans = countries.iter().map(|country| numbers::Country::of(country));
+    for plan in plans.chain([None]) {
+        numbers::normalise("+442079460000", plan.as_deref(), "");
     }
 }
 

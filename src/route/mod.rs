@@ -86,7 +86,7 @@ pub enum WhyNot {
 impl<'a> Asked<'a> {
     /// A call to a number by a trunk, of which nothing else is known.
     pub fn of(called: &'a str, trunk: &'a str) -> Asked<'a> {
-        Asked { called, called_raw: called, trunk, caller: None, headers: &[], at: Timestamp::UNIX_EPOCH }
+        Asked { called, called_raw: called, trunk, caller: Some(""), headers: &[], at: Timestamp::UNIX_EPOCH }
     }
 }
 

@@ -37,19 +37,27 @@ async fn whoever_requires_it_gets_every_provisional_answer_for_certain() {
 }
 
 #[tokio::test]
-async fn a_prack_that_comes_after_the_answer_is_no_mistake() {
+async fn a_prack_is_answered_once_and_before_the_call() {
     let mut gateway = Gateway::new().await;
     let (peer, mut line, dialog) = invited(&mut gateway, REQUIRES, SDP).await;
     adopt(&gateway, dialog, SessionRules::default()).await;
     gateway.sip.send(dialog, SipCommand::Ring).await;
     let ring = peer.expect("SIP/2.0 180").await;
+    line.learn(&ring);
     gateway.sip.send(dialog, SipCommand::Answer { sdp: OURS.to_owned() }).await;
-    line.learn(&peer.expect("SIP/2.0 200").await);
 
-    for (cseq, status) in [(2, "SIP/2.0 200"), (3, "SIP/2.0 481")] {
+    for (cseq, status) in [(2, 200), (3, 481)] {
         let rack = format!("RAck: {} 1 INVITE\r\n", rseq(&ring));
         peer.send(line.request("PRACK", cseq, &format!("z9hG4bKp{cseq}"), &rack, "")).await;
-        assert_eq!(peer.expect(status).await.header("cseq"), format!("{cseq} PRACK"));
+        let answer = loop {
+            let answer = peer.recv().await;
+            // The ring is said again until its PRACK has come, and the call is answered behind that.
+            if answer.header("cseq").ends_with("PRACK") {
+                break answer;
+            }
+            assert!(answer.status() == 180 || cseq == 3, "the call is answered too early");
+        };
+        assert_eq!(answer.status(), status);
     }
 }
 
