@@ -31,6 +31,7 @@ pub mod guard;
 pub mod journal;
 pub mod media;
 pub mod model;
+pub mod route;
 pub mod sdp;
 pub mod sim;
 pub mod sip;

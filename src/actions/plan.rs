@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Action, Prompt, Workflow};
+use super::{Action, Prompt, Verb, Workflow};
+use crate::model::Address;
 
 /// What to do with a call that a route led to an agent, or refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,30 @@ pub struct Plan {
     pub reception: Reception,
     /// Every workflow that anything here may run, by id.
     pub workflows: BTreeMap<String, Workflow>,
+}
+
+impl Plan {
+    /// Whether an admin wrote this very address into an action or a workflow of this plan. Who asks for it in the end does
+    /// not matter: an agent that names it names what it was given.
+    pub fn names(&self, address: &Address) -> bool {
+        let of_agent = match &self.reception {
+            Reception::Agent(agent) => Some(agent),
+            Reception::Refuse { .. } | Reception::Forward(_) => None,
+        };
+        let before = of_agent.into_iter().flat_map(|agent| &agent.before).map(|before| &before.action.verb);
+        let during = of_agent.into_iter().flat_map(|agent| &agent.during).map(|action| &action.verb);
+        let steps = self.workflows.values().flat_map(|workflow| &workflow.steps).map(|step| &step.verb);
+        if let Reception::Forward(Forward { to: Some(to), .. }) = &self.reception
+            && to.variables().next().is_none()
+            && to.source().parse().is_ok_and(|written: Address| written == *address)
+        {
+            return true;
+        }
+        before.chain(during).chain(steps).any(|verb| match verb {
+            Verb::Transfer(to) => to.names(address),
+            Verb::Say(_) | Verb::Menu(_) | Verb::Api(_) | Verb::HangUp(_) => false,
+        })
+    }
 }
 
 /// Who answers.
@@ -34,6 +59,9 @@ pub enum Reception {
     Refuse {
         /// 300 to 699.
         status: u16,
+        /// The words beside it; the usual ones when `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// Seconds after which to try again.
         retry_after_s: Option<u32>,
     },

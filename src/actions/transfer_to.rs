@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::run::{Effect, Input, RunOutcome};
 use super::{Prompt, Template};
-use crate::model::Vars;
+use crate::model::{Address, Vars};
 
 /// Rings targets in order until one answers. Its outcome code is `transferred`, or the last [`Failure`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,17 @@ impl fmt::Display for Failure {
 }
 
 impl TransferTo {
+    /// Whether an admin wrote this very address as one of the targets, without variables.
+    pub fn names(&self, address: &Address) -> bool {
+        let fallbacks = self.fallback.values().filter_map(|fallback| match fallback {
+            Fallback::Ring(target) => Some(target),
+            Fallback::Next | Fallback::Back => None,
+        });
+        let mut written =
+            self.targets.iter().chain(fallbacks).map(|target| &target.to).filter(|to| to.variables().next().is_none());
+        written.any(|to| to.source().parse().is_ok_and(|written: Address| written == *address))
+    }
+
     pub(super) fn handle(
         self: &Arc<TransferTo>,
         state: &mut Option<RunOutcome>,

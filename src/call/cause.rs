@@ -44,6 +44,8 @@ pub enum Cause {
     Replaced,
     /// We broke.
     Internal,
+    /// Our own rules forbid to dial it: toll fraud, a quota, a loop.
+    NotAllowed,
     /// A signed identity is wanted, and there is none.
     NoIdentity,
     /// The certificate of a signed identity cannot be had.
@@ -87,7 +89,7 @@ const fn row(cause: Cause, status: u16, q850: u8, label: &'static str, blame: Bl
 }
 
 // In the order of the enum, which a test holds it to.
-const TABLE: [Row; 23] = [
+const TABLE: [Row; 24] = [
     row(Cause::Normal, 200, 16, "normal", Blame::Caller),
     row(Cause::Canceled, 487, 16, "canceled", Blame::Caller),
     row(Cause::Busy, 486, 17, "busy", Blame::Callee),
@@ -106,6 +108,7 @@ const TABLE: [Row; 23] = [
     row(Cause::TooLong, 480, 16, "too_long", Blame::Us),
     row(Cause::Replaced, 200, 16, "replaced", Blame::Us),
     row(Cause::Internal, 500, 41, "internal", Blame::Us),
+    row(Cause::NotAllowed, 403, 21, "not_allowed", Blame::Us),
     // RFC 8224 §6.2.2.
     row(Cause::NoIdentity, 428, 21, "no_identity", Blame::Carrier),
     row(Cause::NoCertificate, 436, 21, "no_certificate", Blame::Carrier),
@@ -185,7 +188,7 @@ impl Cause {
         match self {
             Cause::Busy => Failure::Busy,
             Cause::NoAnswer | Cause::Unavailable | Cause::Canceled | Cause::TooLong => Failure::NoAnswer,
-            Cause::Declined | Cause::Forbidden => Failure::Declined,
+            Cause::Declined | Cause::Forbidden | Cause::NotAllowed => Failure::Declined,
             Cause::NotFound => Failure::InvalidNumber,
             Cause::NoMedia => Failure::MediaError,
             Cause::Normal

@@ -179,6 +179,11 @@ impl Call {
         self.timers.next()
     }
 
+    /// What is known so far.
+    pub fn vars(&self) -> &Vars {
+        &self.vars
+    }
+
     /// Whether [`Command::Finish`] was said.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
@@ -198,7 +203,7 @@ impl Call {
         self.refer_first = invitation.refer_first;
         self.remember(&invitation);
         let plan = Arc::clone(&self.plan);
-        if let Reception::Refuse { status, retry_after_s } = &plan.reception {
+        if let Reception::Refuse { status, retry_after_s, .. } = &plan.reception {
             return self.refuse(*status, Cause::of_refusal(*status), *retry_after_s, Blame::Us, out);
         }
         if invitation.codec.is_none() {

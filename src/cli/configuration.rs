@@ -14,6 +14,11 @@ pub(super) fn load(dir: &Path, moved: Vec<(SocketAddr, SocketAddr)>) -> Result<(
     config::load(dir, &config::Options { connectors, moved })
 }
 
+/// Reads the files again, as they stand, for a gateway that runs.
+pub(super) fn again(dir: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
+    load(dir, Vec::new())
+}
+
 fn settings(connector: &str, settings: &Value) -> Vec<(String, String, String)> {
     let mistakes = agent::check_settings(connector, settings);
     mistakes.into_iter().map(|mistake| (mistake.pointer, mistake.message, mistake.hint)).collect()

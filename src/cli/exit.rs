@@ -11,6 +11,8 @@ pub enum Exit {
     Failed,
     /// 2: the command line is wrong; also what `clap` ends with.
     Usage,
+    /// 3: a call would be refused.
+    Refused,
     /// 69: the other side cannot be reached.
     Unreachable,
     /// 78: the configuration is wrong.
@@ -24,6 +26,7 @@ impl Exit {
             Exit::Ok => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::Refused => 3,
             Exit::Unreachable => 69,
             Exit::BadConfiguration => 78,
         }

@@ -12,6 +12,7 @@ mod exit;
 mod expect;
 pub mod phone;
 mod replay;
+mod route_test;
 mod run;
 mod screen;
 mod signals;
@@ -44,6 +45,7 @@ enum Command {
     Check(check::Arguments),
     Call(call::Arguments),
     Replay(replay::Arguments),
+    RouteTest(route_test::Arguments),
 }
 
 impl Command {
@@ -54,6 +56,7 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments),
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
+            Command::RouteTest(arguments) => route_test::run(&arguments),
         }
     }
 }
@@ -74,5 +77,6 @@ Exit codes:
   0   all is well
   1   something was not as expected
   2   the command line is wrong
+  3   a call would be refused
   69  the other side cannot be reached
   78  the configuration is wrong";

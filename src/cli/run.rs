@@ -6,13 +6,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 use super::{EXIT_CODES, Exit, configuration, screen};
 use crate::gateway::{Gateway, Options};
 
 /// Run the gateway until it is told to stop.
 ///
-/// SIGTERM or SIGINT lets calls that are up come to their end and takes no new ones; a second signal ends at once.
+/// SIGHUP, or POST /reload on the admin listener, reads the files again: new calls follow them, calls that are up stay as
+/// they are, and files with a mistake change nothing. SIGTERM or SIGINT lets calls that are up come to their end and takes no new ones; a second signal ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(super) struct Arguments {
@@ -49,20 +50,21 @@ pub(super) async fn run(arguments: Arguments) -> Exit {
         eprint!("{}", warnings.human(screen::chatter_in_color()));
     }
     // Caught from here on, so that a signal during the start is not lost.
-    let mut signals = match Signals::catch() {
-        Ok(signals) => signals,
+    let (mut signals, mut hangups) = match Signals::catch().and_then(|signals| Ok((signals, Hangups::catch()?))) {
+        Ok(caught) => caught,
         Err(error) => {
             eprintln!("ringback run: cannot wait for signals: {error}");
             return Exit::Failed;
         }
     };
-    let gateway = match Gateway::start(config, Options::default()).await {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            eprintln!("ringback run: {error}");
-            return Exit::Failed;
-        }
-    };
+    let gateway =
+        match Gateway::start(config, Options { loader: Some(configuration::again), ..Options::default() }).await {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                eprintln!("ringback run: {error}");
+                return Exit::Failed;
+            }
+        };
 
     let sip = gateway.sip_addrs();
     let places: Vec<String> = sip.iter().map(|(address, transport)| format!("{transport} {address}")).collect();
@@ -75,7 +77,16 @@ pub(super) async fn run(arguments: Arguments) -> Exit {
         screen::json(&json!({ "ready": true, "sip": sip, "admin": gateway.admin_addr() }));
     }
 
-    signals.next().await;
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            // What came of it stands in the log, mistakes with their places.
+            () = hangups.next() => match gateway.reload().await {
+                Ok(done) => eprintln!("reloaded: revision {}, before {}", done.revision, done.before),
+                Err(refused) => eprintln!("not reloaded: {refused}"),
+            },
+        }
+    }
     eprintln!("draining: no new calls; again to stop at once");
     tokio::select! {
         () = gateway.drain(Duration::from_secs(arguments.patience)) => {}

@@ -132,6 +132,8 @@ pub(super) mod code {
     pub(crate) const PATTERN: &str = "RB1112";
     /// Not a country of ISO 3166-1.
     pub(crate) const COUNTRY: &str = "RB1113";
+    /// Not a time zone.
+    pub(crate) const ZONE: &str = "RB1114";
     /// No such agent.
     pub(crate) const NO_AGENT: &str = "RB1201";
     /// No such action.

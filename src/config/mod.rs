@@ -38,5 +38,5 @@ pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Called, Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, Signers, SipListeners, Store,
+    Config, Destination, Egress, Endpoint, Gateway, Limits, Media, Private, Route, Signers, SipListeners, Store,
 };

@@ -30,11 +30,12 @@ pub(super) fn plan_routes(
                 (None, None) => continue,
             },
             Destination::Forward(forward) => plan(Reception::Forward(forward.clone()), BTreeMap::new()),
-            Destination::Refuse { status, retry_after_s } => {
-                plan(Reception::Refuse { status: *status, retry_after_s: *retry_after_s }, BTreeMap::new())
+            Destination::Refuse { status, reason, retry_after_s } => {
+                let (status, reason, retry_after_s) = (*status, reason.clone(), *retry_after_s);
+                plan(Reception::Refuse { status, reason, retry_after_s }, BTreeMap::new())
             }
         };
-        planned.push(Route { called: part.called, trunk: part.trunk, to: part.to, plan: made });
+        planned.push(Route { rule: part.rule, to: part.to, plan: made });
     }
     planned
 }

@@ -17,7 +17,7 @@ use crate::actions::{Method, ParameterType, Phase, TransferMethod};
 use crate::guard;
 use crate::model::limits;
 
-pub use routes::{Forward, Reject, Route, RoutesFile};
+pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
     Referrals, Reliable, SendRefer, Session, Sign, TrunkFile, TrunkLimits, Verify,
@@ -158,7 +158,7 @@ pub struct Protection {
     #[schemars(length(min = 1, max = 128))]
     pub realm: String,
     /// A leg that we called is hung up after this time.
-    #[schemars(range(min = 10, max = 86_400))]
+    #[schemars(range(min = 1, max = 86_400))]
     pub outbound_duration_max_s: u64,
 }
 

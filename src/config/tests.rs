@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{Config, Connectors, Diagnostics, Options, Severity, load};
 use crate::actions::{Goto, Verb};
 use crate::model::limits;
+use crate::route::Asked;
 
 #[test]
 fn the_tree_of_these_tests_is_right() {
@@ -140,9 +141,42 @@ fn a_lower_route_is_reachable_when_the_upper_is_for_one_trunk() {
     let (config, _) = tree().with("routes.toml", &routes("")).load().unwrap();
     let found = tree().with("routes.toml", &routes("trunk = \"carrier\"")).fails();
 
-    assert_eq!(config.route("+4420", "carrier").unwrap().called.to_string(), "+44*");
-    assert_eq!(config.route("+4420", "other").unwrap().called.to_string(), "+4420");
+    assert_eq!(config.route(&Asked::of("+4420", "carrier")).unwrap().rule.called.to_string(), "+44*");
+    assert_eq!(config.route(&Asked::of("+4420", "other")).unwrap().rule.called.to_string(), "+4420");
     assert_eq!(codes(&found), ["RB1305"]);
+}
+
+#[test]
+fn every_mistake_of_a_route_is_found_where_it_is() {
+    let check = |route: &str| {
+        let routes = format!("version = 1\n[[route]]\n{route}\n[[route]]\ncalled = \"*\"\nagent = \"desk\"\n");
+        codes(&tree().with("routes.toml", &routes).load().map_or_else(|found| found, |(_, warnings)| warnings))
+    };
+    let hours = |hours: &str| check(&format!("called = \"1\"\nagent = \"desk\"\nhours = [{{ {hours} }}]"));
+    let none: [&str; 0] = [];
+
+    assert_eq!(check("called = \"+39XX[2-4]*\"\nfrom = \"anonymous\"\nstatus = 433\nreason = \"Show yourself\""), none);
+    assert_eq!(check("called = \"2[a]\"\nagent = \"desk\""), ["RB1112"]);
+    assert_eq!(check("called = \"1\"\nfrom = \"+39 02\"\nagent = \"desk\""), ["RB1112"]);
+    assert_eq!(check("called = \"1\"\nheader = [{ name = \"X Y\" }]\nagent = \"desk\""), ["RB1106"]);
+    assert_eq!(check("called = \"1\"\nstatus = 200"), ["RB1005"]);
+    assert_eq!(check("called = \"1\"\nstatus = 404\nagent = \"desk\""), ["RB1302"]);
+    assert_eq!(check("called = \"1\"\nstatus = 404\nreject = \"busy\""), ["RB1302"]);
+    assert_eq!(check("called = \"1\"\nreason = \"No\"\nagent = \"desk\""), ["RB1303"]);
+    assert_eq!(hours("days = [\"mon\"], from = \"22:00\", to = \"06:00\", zone = \"Europe/Rome\""), none);
+    assert_eq!(hours("from = \"25:00\", zone = \"UTC\""), ["RB1012"]);
+    assert_eq!(hours("to = \"24:30\", zone = \"UTC\""), ["RB1012"]);
+    assert_eq!(hours("zone = \"Europe/Milan\""), ["RB1114"]);
+    assert_eq!(hours("from = \"09:00\""), ["RB1003"]);
+    assert_eq!(hours("days = [\"monday\"], zone = \"UTC\""), ["RB1006"]);
+}
+
+#[test]
+fn a_route_for_some_hours_hides_nothing() {
+    let routes = "version = 1\n[[route]]\ncalled = \"1*\"\nagent = \"desk\"\nhours = [{ zone = \"UTC\" }]\n\
+                  [[route]]\ncalled = \"1\"\nagent = \"desk\"\n[[route]]\ncalled = \"*\"\nhours = [{ zone = \"UTC\" }]\nagent = \"desk\"\n";
+
+    assert_eq!(codes(&tree().with("routes.toml", routes).fails()), ["RB1304"]);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The configuration as the house works with it: checked, complete, and the same for the whole life of a call.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use super::Origin;
 use super::check::inside;
 use crate::actions::{Action, Agent, Forward, Plan, SecretRef, Workflow};
 use crate::guard::Protection;
+use crate::route::{Asked, Rule};
 use crate::trunk::Trunk;
 
 /// Everything under one `sip-config/`, free of mistakes.
@@ -37,11 +37,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The route of a call to `called`, the user part of the request URI, that came in by a trunk.
-    pub fn route(&self, called: &str, trunk: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| {
-            route.called.fits(called) && route.trunk.as_ref().is_none_or(|wanted| wanted.as_str() == trunk)
-        })
+    /// The route of a call.
+    pub fn route(&self, asked: &Asked<'_>) -> Option<&Route> {
+        self.routes.iter().find(|route| route.rule.why_not(asked).is_none())
     }
 
     /// What a call on this route needs to know, made once when the files were read.
@@ -159,58 +157,14 @@ pub enum Private {
     Allow,
 }
 
-/// Where calls to a number go.
+/// Where some calls go.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Which numbers.
-    pub called: Called,
-    /// Only calls of this trunk; `None`: of every trunk.
-    pub trunk: Option<String>,
+    /// Which calls.
+    pub rule: Rule,
     /// Where they go.
     pub to: Destination,
     pub(super) plan: Arc<Plan>,
-}
-
-/// Which called numbers a route is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Called {
-    /// This one.
-    Exactly(String),
-    /// Those that begin like this.
-    Prefix(String),
-    /// All.
-    Any,
-}
-
-impl Called {
-    /// Whether a called user part is meant.
-    pub fn fits(&self, called: &str) -> bool {
-        match self {
-            Called::Exactly(number) => number == called,
-            Called::Prefix(prefix) => called.starts_with(prefix.as_str()),
-            Called::Any => true,
-        }
-    }
-
-    /// Whether every number that fits `other` fits this as well.
-    pub fn covers(&self, other: &Called) -> bool {
-        match (self, other) {
-            (Called::Any, _) => true,
-            (Called::Prefix(prefix), Called::Exactly(longer) | Called::Prefix(longer)) => longer.starts_with(prefix),
-            (Called::Exactly(a), Called::Exactly(b)) => a == b,
-            (Called::Exactly(_), Called::Prefix(_) | Called::Any) | (Called::Prefix(_), Called::Any) => false,
-        }
-    }
-}
-
-impl fmt::Display for Called {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Called::Exactly(number) => f.write_str(number),
-            Called::Prefix(prefix) => write!(f, "{prefix}*"),
-            Called::Any => f.write_str("*"),
-        }
-    }
 }
 
 /// Where a route leads.
@@ -224,6 +178,8 @@ pub enum Destination {
     Refuse {
         /// 400 to 699.
         status: u16,
+        /// The words beside it; the usual ones when `None`.
+        reason: Option<String>,
         /// Seconds after which to try again.
         retry_after_s: Option<u32>,
     },
@@ -244,18 +200,4 @@ pub struct Endpoint {
     pub timeout: Duration,
     /// Whether it is told at all.
     pub enabled: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_covers_what_is_narrower() {
-        let prefix = Called::Prefix("+44".into());
-
-        assert!(prefix.covers(&Called::Exactly("+4420".into())) && prefix.covers(&Called::Prefix("+442".into())));
-        assert!(!prefix.covers(&Called::Any) && Called::Any.covers(&prefix));
-        assert!(prefix.fits("+4420") && !prefix.fits("4420"));
-    }
 }

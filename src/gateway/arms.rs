@@ -21,16 +21,18 @@ use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
 use super::registry::Door;
+use super::tolls::Pass;
 use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
-use crate::model::{Address, CallId, Codec, LegId, Pii, PlayId, RunId};
+use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local};
 use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
+use crate::trunk::{Presented, Trunk, present};
 
 /// Everything of a call but its decisions.
 pub(super) struct Arms {
@@ -41,6 +43,10 @@ pub(super) struct Arms {
     pub(super) door: Arc<Door>,
     pub(super) plan: Arc<Plan>,
     pub(super) open: CallOpen,
+    /// Who calls, as whoever is dialled may learn it.
+    caller: Party,
+    /// What was known when somebody was dialled last.
+    pub(super) vars: Vars,
     media: CallMedia,
     pub(super) legs: HashMap<LegId, LegWire>,
     /// Of legs that are or were dialled: the gateways left to try.
@@ -53,6 +59,8 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
+    /// What the caller uses of its trunk, as long as the call lasts.
+    _pass: Pass,
     came: Came,
     /// Trunks of legs that did not come by the caller's.
     trunks: HashMap<LegId, String>,
@@ -87,9 +95,12 @@ pub(super) struct Answer {
 
 /// The caller's leg as the switchboard prepared it.
 pub(super) struct CallerLeg {
+    pub(super) party: Party,
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
+    /// What it uses of its trunk.
+    pub(super) pass: Pass,
     pub(super) came: Came,
 }
 
@@ -119,6 +130,8 @@ impl Arms {
             door,
             plan,
             open,
+            caller: caller.party,
+            vars: Vars::default(),
             media,
             legs: HashMap::from([(LegId::CALLER, wire)]),
             dialling: HashMap::new(),
@@ -127,6 +140,7 @@ impl Arms {
             recording: None,
             noted: None,
             owes_description: false,
+            _pass: caller.pass,
             came: caller.came,
             trunks: HashMap::new(),
             referral: None,
@@ -154,12 +168,14 @@ impl Arms {
         match command {
             Command::Ring => self.tell_dialog(LegId::CALLER, SipCommand::Ring).await,
             Command::Answer => self.answer().await,
-            Command::Reject { status, retry_after_s, cause } => {
-                // RFC 3261 §20.43: whoever reads the other side's log should know what would have done.
-                let warning =
-                    (cause == Cause::NoMedia).then(|| "no codec in common; PCMU or PCMA is needed".to_owned());
-                self.tell_dialog(LegId::CALLER, SipCommand::Reject { status, reason: None, retry_after_s, warning })
-                    .await;
+            Command::Reject { status, cause, retry_after_s } => {
+                let warning = (cause == Cause::NoMedia).then(|| self.spoken_here());
+                if let Some(warning) = &warning {
+                    warn!(call = %self.id, status, why = cause.label(), warning, "a call is refused");
+                }
+                let reason = self.refusal_of(status);
+                let reject = SipCommand::Reject { status, reason, retry_after_s, warning };
+                self.tell_dialog(LegId::CALLER, reject).await;
                 self.forget(LegId::CALLER);
             }
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
@@ -209,6 +225,14 @@ impl Arms {
         }
     }
 
+    /// The words that the call's route has beside a status.
+    fn refusal_of(&self, with: u16) -> Option<String> {
+        match &self.plan.reception {
+            Reception::Refuse { status, reason, .. } if *status == with => reason.clone(),
+            _ => None,
+        }
+    }
+
     async fn tell_dialog(&self, leg: LegId, command: SipCommand) {
         if let Some(LegWire::Sip { dialog, .. }) = self.legs.get(&leg) {
             self.house.sip.send(*dialog, command).await;
@@ -246,10 +270,19 @@ impl Arms {
     }
 
     /// Takes a leg's answer to our offer.
-    pub(super) fn agree(&self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
+    pub(super) fn agree(&mut self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&leg) else { return Err(Cause::Normal) };
         let agreed = sdp::accept(local, sdp).map_err(|_| Cause::NoMedia)?;
         self.open_media(leg, &agreed);
+        if let Some(dialling) = self.dialling.get_mut(&leg) {
+            let door = Arc::clone(&self.door);
+            let most = self.config.gateway.protection.outbound_max;
+            dialling.answered(self.tasks.spawn(async move {
+                // Nothing comes of waiting but the end of it.
+                let _ = timeout(most, std::future::pending::<()>()).await;
+                door.mailbox.post(Post::Event(Event::HungUp { leg, cause: Cause::TooLong }));
+            }));
+        }
         Ok(())
     }
 
@@ -297,6 +330,13 @@ impl Arms {
         }
     }
 
+    /// For a caller whose offer has nothing that we know.
+    fn spoken_here(&self) -> String {
+        let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };
+        let codecs: Vec<String> = local.codecs.iter().map(Codec::to_string).collect();
+        format!("no audio in common; taken are {}", codecs.join(", "))
+    }
+
     fn dial_agent(&mut self, leg: LegId) {
         let plan = Arc::clone(&self.plan);
         let Reception::Agent(agent) = &plan.reception else { return };
@@ -332,17 +372,34 @@ impl Arms {
         }
     }
 
+    /// What a trunk is shown of the caller.
+    fn presented(&self, trunk: Option<&Trunk>) -> Presented {
+        let by = trunk.and_then(|trunk| Some((trunk, trunk.outbound.as_ref()?)));
+        match by {
+            Some((trunk, outbound)) => present(trunk, outbound, &self.caller, &self.vars),
+            None => Presented {
+                user: self.caller.user.clone(),
+                display: self.caller.display.clone(),
+                ..Presented::default()
+            },
+        }
+    }
+
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
+        let pass = match self.house.tolls.let_out(&self.config, &self.plan, trunk, address.reveal(), &self.open) {
+            Ok(pass) => pass,
+            Err(cause) => return self.post(failed(leg, cause)),
+        };
         if let Some(trunk) = trunk {
             self.trunks.insert(leg, trunk.id.clone());
         }
-        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), &self.open, dial) {
+        let attempts = match dialling::attempts(&self.house, trunk, address.reveal(), self.presented(trunk), dial) {
             Ok(attempts) => attempts,
             Err(cause) => return self.post(failed(leg, cause)),
         };
-        let mut dialling = Dialling::new(trunk, attempts);
+        let mut dialling = Dialling::new(trunk, pass, attempts);
         let Some(dial) = dialling.next() else { return self.post(failed(leg, Cause::Unavailable)) };
         let opened = match self.media.open_rtp(leg) {
             Ok(opened) => opened,
@@ -352,7 +409,8 @@ impl Arms {
             }
         };
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-        let local = local(&self.house, opened.port(), session_id);
+        let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
+        let local = local(&self.house, codecs, opened.port(), session_id);
         self.dialling.insert(leg, dialling);
         self.place(leg, local, dial).await;
     }
@@ -497,9 +555,9 @@ fn failed(leg: LegId, cause: Cause) -> Event {
 }
 
 /// Our side of a leg's description.
-pub(super) fn local(house: &House, port: u16, session_id: u64) -> Local {
+pub(super) fn local(house: &House, codecs: Vec<Codec>, port: u16, session_id: u64) -> Local {
     let address = house.config().gateway.media.address;
-    Local { address, port, codecs: vec![Codec::Pcmu, Codec::Pcma], session_id, version: session_id }
+    Local { address, port, codecs, session_id, version: session_id }
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

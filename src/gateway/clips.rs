@@ -26,6 +26,11 @@ impl Clips {
         Clips { dir, known: Mutex::default(), ringing: ringing_tone() }
     }
 
+    /// Looks for all files anew; what plays goes on.
+    pub(super) fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// What is to be played. Clips without a usable file are left out and counted.
     pub(super) async fn find(self: &Arc<Clips>, what: &Playing) -> Vec<Clip> {
         let mut found = Vec::with_capacity(what.clips.len());

@@ -7,14 +7,15 @@
 use std::collections::VecDeque;
 
 use metrics::counter;
+use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::house::House;
+use super::tolls::Pass;
 use crate::call::Cause;
-use crate::model::{Address, CallId, LegId, Pii};
+use crate::model::{Address, CallId, LegId};
 use crate::sip::{Dial, Failure, Login};
-use crate::store::CallOpen;
-use crate::trunk::{Credentials, Trunk};
+use crate::trunk::{Credentials, Presented, Trunk};
 
 /// One way to place a call: an INVITE to one gateway, complete but for our description.
 #[derive(Debug)]
@@ -33,28 +34,37 @@ pub(super) fn attempts(
     house: &House,
     trunk: Option<&Trunk>,
     to: &Address,
-    open: &CallOpen,
+    presented: Presented,
     said: Dial,
 ) -> Result<VecDeque<Attempt>, Cause> {
     let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
-    let shown = outbound.and_then(|outbound| outbound.caller.number.clone()).map(Pii::new);
-    let rules = trunk.map(|trunk| trunk.session).unwrap_or_default();
-    let plain = Dial { from_user: shown.or_else(|| open.phone.clone()).unwrap_or_default(), rules, ..said };
+    let plain = Dial {
+        from_user: presented.user,
+        from_display: presented.display,
+        from_host: presented.host,
+        rules: trunk.map(|trunk| trunk.session).unwrap_or_default(),
+        ..said
+    };
     match (to, trunk.zip(outbound)) {
         // Directly, wherever it leads. The trunk's password is not shown to strangers.
         (Address::Uri(uri), _) => {
-            let dial = Dial { to: uri.clone(), ..plain };
+            // RFC 3325 §5: an asserted identity is for those who are trusted. That somebody hides is for everybody.
+            let privacy = presented.headers.into_iter().filter(|(name, _)| name == "Privacy");
+            let headers = plain.headers.iter().cloned().chain(privacy).collect();
+            let dial = Dial { to: uri.clone(), headers, ..plain };
             Ok(VecDeque::from([Attempt { gateway: None, dial }]))
         }
         // A number, and no trunk that would carry it.
         (Address::Number(_), None) => Err(Cause::Unavailable),
         (Address::Number(_), Some((trunk, outbound))) => {
             let credentials = outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials));
+            let headers: Vec<_> = plain.headers.iter().cloned().chain(presented.headers).collect();
             let gateways = outbound.gateways.iter();
             let attempts = gateways.map(|gateway| Attempt {
                 gateway: Some(gateway.clone()),
                 dial: Dial {
-                    to: outbound.uri_of(gateway, to),
+                    to: trunk.dialled_uri(outbound, gateway, to),
+                    headers: headers.clone(),
                     credentials: credentials.clone(),
                     silence: Some(outbound.silence),
                     ..plain.clone()
@@ -75,10 +85,24 @@ pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> 
     Some(Login { username, password, realm })
 }
 
+/// A task that is not needed any more when the leg is gone.
+#[derive(Debug)]
+struct Ending(AbortHandle);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A leg that is being dialled.
 #[derive(Debug)]
 pub(super) struct Dialling {
     trunk: Option<String>,
+    /// What it uses of the trunk, until the leg is gone.
+    pass: Pass,
+    /// Ends it when it has lasted too long.
+    ending: Option<Ending>,
     /// Still to be tried.
     left: VecDeque<Attempt>,
     /// The gateway that is being tried.
@@ -88,8 +112,21 @@ pub(super) struct Dialling {
 }
 
 impl Dialling {
-    pub(super) fn new(trunk: Option<&Trunk>, attempts: VecDeque<Attempt>) -> Dialling {
-        Dialling { trunk: trunk.map(|trunk| trunk.id.clone()), left: attempts, gateway: None, rang: false }
+    pub(super) fn new(trunk: Option<&Trunk>, pass: Pass, attempts: VecDeque<Attempt>) -> Dialling {
+        Dialling {
+            trunk: trunk.map(|trunk| trunk.id.clone()),
+            pass,
+            ending: None,
+            left: attempts,
+            gateway: None,
+            rang: false,
+        }
+    }
+
+    /// The leg is answered, and costs from now on. The task ends it when it has lasted too long.
+    pub(super) fn answered(&mut self, ending: AbortHandle) {
+        self.pass.answered();
+        self.ending = Some(Ending(ending));
     }
 
     /// The next INVITE.
@@ -113,6 +150,9 @@ impl Dialling {
             warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the trunk does not let us in");
         } else if goes_on {
             warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "the next gateway is tried");
+        } else if !matches!(failure, Failure::Refused { .. }) {
+            // Somebody busy or away is no trouble; these are.
+            warn!(%call, %leg, trunk, gateway = self.gateway, %failure, "a call cannot be placed");
         }
         goes_on
     }

@@ -4,13 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 
 use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
 use super::registry::Registry;
+use super::reload::Loader;
+use super::tolls::Tolls;
 use crate::config::Config;
+use crate::guard::{Contacts, InForce};
 use crate::journal::Entry;
 use crate::media::Workers;
 use crate::model::CallId;
@@ -35,6 +38,15 @@ pub(super) struct House {
     pub(super) clips: Arc<Clips>,
     pub(super) journals: Journals,
     pub(super) registry: Registry,
+    /// How the files are read again; `None` for a house that was built without any.
+    pub(super) loader: Option<Loader>,
+    /// Held while the files are read again.
+    pub(super) reloading: Mutex<()>,
+    pub(super) tolls: Arc<Tolls>,
+    /// Who may come in now.
+    pub(super) access: InForce,
+    /// The contacts that we registered.
+    pub(super) contacts: Contacts,
     pub(super) watch: broadcast::Sender<Watched>,
     /// No more calls are taken.
     pub(super) is_draining: AtomicBool,

@@ -201,7 +201,12 @@ impl LiveCall {
         for command in commands {
             match command {
                 Command::Finish(outcome) => self.outcome = Some(outcome),
-                command => self.arms.carry_out(command).await,
+                command => {
+                    if matches!(command, Command::Dial { .. }) {
+                        self.arms.vars = self.call.vars().clone();
+                    }
+                    self.arms.carry_out(command).await;
+                }
             }
         }
         if let Some((leg, cause)) = gone.filter(|(leg, _)| self.arms.legs.contains_key(leg)) {

@@ -5,6 +5,7 @@
 //! speaks both SIP's language and the call's. Start at [`Gateway::start`], then `live.rs`, the life of one call, and `arms.rs`,
 //! what it does.
 
+mod access;
 mod admin;
 mod admission;
 mod agents;
@@ -22,10 +23,13 @@ mod keys;
 mod live;
 mod mailbox;
 mod registry;
+mod reload;
 mod start;
 mod switchboard;
+mod tolls;
 mod translate;
 
 pub use clock::unix_ms;
 pub use house::Watched;
+pub use reload::{Loader, ReloadError, Reloaded};
 pub use start::{Gateway, Options, StartError};

@@ -17,11 +17,13 @@ use super::clock::unix_ms;
 use super::house::{House, Watched};
 use super::journals::Journals;
 use super::registry::Registry;
+use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
-use super::{admin, ears, finish};
+use super::{access, admin, ears, finish};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
+use crate::guard::{Contacts, InForce};
 use crate::media::{RtpPorts, Workers, WorkersConfig};
 use crate::services::{Egress, Http, Private, Secrets};
 use crate::sip::{Sip, SipConfig, SipCounters, Transport};
@@ -44,11 +46,13 @@ pub struct Gateway {
 pub struct Options {
     /// When a webhook is tried again.
     pub webhooks: Schedule,
+    /// How the files are read again while calls are up; `None`: they are not.
+    pub loader: Option<Loader>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { webhooks: Schedule::webhooks() }
+        Options { webhooks: Schedule::webhooks(), loader: None }
     }
 }
 
@@ -79,7 +83,10 @@ impl Gateway {
         };
         let (workers, notices) =
             Workers::start(workers).map_err(|error| StartError::new("media workers", "", error))?;
+        let contacts = Contacts::default();
+        let access = InForce::new(access::of(&config, &contacts));
         let (sip, events) = Sip::bind(SipConfig {
+            access: access.clone(),
             udp: gateway.sip.udp.clone(),
             tcp: gateway.sip.tcp.clone(),
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -96,6 +103,9 @@ impl Gateway {
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
+            tolls: Arc::default(),
+            access,
+            contacts,
             configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
@@ -107,12 +117,15 @@ impl Gateway {
             workflows,
             journals,
             watch,
+            loader: options.loader,
+            reloading: Mutex::new(()),
             is_draining: AtomicBool::new(false),
         });
         let orphans = finish::end_orphans(&house).await.map_err(|error| StartError::new("store", "", error))?;
         if orphans > 0 {
             warn!(orphans, "calls of a process that died have been ended");
         }
+        house.tolls.recall(&house.store, &house.config()).await.map_err(|error| StartError::new("store", "", error))?;
         let mut tasks = JoinSet::new();
         let admin = match house.config().gateway.admin {
             Some(address) => {
@@ -123,6 +136,7 @@ impl Gateway {
         };
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
+        tasks.spawn(access::follow(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         info!(revision = house.config().revision, "taking calls");
         Ok(Gateway { house, asks, admin, tasks: Mutex::new(tasks) })
@@ -156,6 +170,14 @@ impl Gateway {
     /// What is kept.
     pub fn store(&self) -> &Store {
         &self.house.store
+    }
+
+    /// Reads the files again and takes what they say, without touching calls that are up.
+    ///
+    /// # Errors
+    /// When there is a mistake in the files; then nothing is changed.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        reload::reload(&self.house).await
     }
 
     /// Takes no more calls and waits for those that are up; after `patience` they are ended.
@@ -216,7 +238,7 @@ fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
 }
 
 /// Every credential that an action or an agent may need. One that is missing fails what needs it, and says so now.
-fn secrets(config: &Config) -> Secrets {
+pub(super) fn secrets(config: &Config) -> Secrets {
     let of_agents = config.agents.values().filter_map(|agent| match &agent.connector {
         Connector::Vendor { secret, .. } => secret.clone(),
         Connector::Flow(_) | Connector::Echo => None,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use metrics::counter;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -21,9 +22,11 @@ use super::translate;
 use crate::call::{Cause, Event};
 use crate::config::Config;
 use crate::model::{CallId, LegId, Verification};
+use crate::route::Asked;
 use crate::sdp::{self, Offer};
 use crate::sip::{DialogId, Invite, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
+use crate::trunk::arrive;
 
 /// Takes SIP events until the stack ends, and owns every call's task.
 pub(super) struct Switchboard {
@@ -106,7 +109,8 @@ impl Switchboard {
 
     async fn welcome(&mut self, dialog: DialogId, invite: Box<Invite>) {
         let config = self.house.config();
-        let Some(trunk) = config.trunk_of(invite.source.ip()) else {
+        // The guard knew it a moment ago; a trunk that was taken out since then takes no more calls.
+        let Some(trunk) = invite.trunk.as_ref().and_then(|trunk| config.trunks.get(trunk)) else {
             return self.refuse(dialog, Cause::Forbidden.status(), None, "unknown_source").await;
         };
         let up = self.house.registry.len() + self.checking.len();
@@ -176,19 +180,36 @@ impl Switchboard {
             }
         }
         let rules = trunk.session;
+        let pass = match self.house.tolls.let_in(trunk) {
+            Ok(pass) => pass,
+            Err(rule) => return self.refuse(dialog, Cause::Overload.status(), Some(1), rule.label()).await,
+        };
         let offer = match invite.sdp.as_deref().map(Offer::parse).transpose() {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
             }
             Err(_) => Err(()),
+            Ok(Some(mut offer)) if trunk.leads_codecs => {
+                offer.prefer(&trunk.codecs);
+                Ok(Some(offer))
+            }
             Ok(offer) => Ok(offer),
         };
-        let Some(route) = config.route(&invite.called_user, &trunk.id).cloned() else {
+        let arrival = arrive(trunk, &translate::shows(&invite));
+        let began_unix_ms = unix_ms();
+        let asked = Asked {
+            called: arrival.called.reveal(),
+            called_raw: &invite.called_user,
+            trunk: &trunk.id,
+            caller: (!arrival.caller.anonymous).then(|| arrival.caller.user.reveal().as_str()),
+            headers: &invite.headers,
+            at: Timestamp::from_millisecond(began_unix_ms).unwrap_or_default(),
+        };
+        let Some(route) = config.route(&asked).cloned() else {
             return self.refuse(dialog, Cause::NotFound.status(), None, "no_route").await;
         };
         let id = CallId(Uuid::now_v7());
         let media = self.house.workers.open_call(id);
-        let began_unix_ms = unix_ms();
         let session_id = u64::try_from(began_unix_ms).unwrap_or(0);
         // Room for audio is taken while it rings: what the caller sends early is not lost, and 200 needs no waiting.
         let port = match media.open_rtp(LegId::CALLER) {
@@ -198,7 +219,7 @@ impl Switchboard {
                 return self.refuse(dialog, Cause::Overload.status(), Some(5), "no_rtp_port").await;
             }
         };
-        let local = local(&self.house, port, session_id);
+        let local = local(&self.house, trunk.codecs.clone(), port, session_id);
         let answer = match &offer {
             Ok(Some(offer)) => {
                 sdp::answer(offer, &local).ok().map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) })
@@ -210,7 +231,7 @@ impl Switchboard {
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
         let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
         self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp }).await;
-        let invitation = translate::invitation(&invite, trunk, codec, identity.clone());
+        let invitation = translate::invitation(arrival, trunk, codec, identity.clone());
         let plan = config.plan(&route);
         let open = CallOpen {
             id,
@@ -228,7 +249,8 @@ impl Switchboard {
         self.house.registry.add(id, Arc::clone(&door));
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
-        let caller = CallerLeg { dialog, local, answer, came: translate::came(&invite) };
+        let party = invitation.caller.clone();
+        let caller = CallerLeg { party, dialog, local, answer, pass, came: translate::came(&invite) };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }
@@ -248,6 +270,19 @@ impl Switchboard {
 
     async fn refuse(&self, dialog: DialogId, status: u16, retry_after_s: Option<u32>, why: &'static str) {
         counter!("ringback_invites_total", "result" => why).increment(1);
-        self.house.sip.send(dialog, SipCommand::Reject { status, reason: None, retry_after_s, warning: None }).await;
+        let warning = remedy(why).map(str::to_owned);
+        if warning.is_some() {
+            tracing::warn!(%dialog, status, why, "a call is refused");
+        }
+        self.house.sip.send(dialog, SipCommand::Reject { status, reason: None, retry_after_s, warning }).await;
+    }
+}
+
+/// What the other side's log says of a refusal, where the sender can do something about it. Only trunks get that far, so
+/// it is also worth a line in ours.
+fn remedy(why: &str) -> Option<&'static str> {
+    match why {
+        "bad_sdp" => Some("the session description cannot be read"),
+        _ => None,
     }
 }

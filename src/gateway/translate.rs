@@ -1,9 +1,9 @@
 //! Between SIP's language and the call's. Nobody else speaks both.
 
 use crate::call::{Cause, Event, Invitation, ReferNews};
-use crate::model::{Codec, LegId, Party, Verification};
+use crate::model::{Codec, LegId, Verification};
 use crate::sip::{self, By, Caller, Failure, Invite, Loss, SipEvent};
-use crate::trunk::{ReferSend, Trunk};
+use crate::trunk::{Arrival, ReferSend, Shown, Trunk};
 
 use super::arms::Came;
 use super::keys;
@@ -68,6 +68,35 @@ pub(super) fn cause(failure: &Failure) -> Cause {
     }
 }
 
+/// What an INVITE shows, in the words of the trunk room.
+pub(super) fn shows(invite: &Invite) -> Shown<'_> {
+    Shown {
+        called: &invite.called_user,
+        from_user: invite.from.user.reveal(),
+        from_display: invite.from.display.reveal(),
+        from_uri: invite.from.uri.reveal(),
+        headers: &invite.headers,
+    }
+}
+
+/// The call's view of an INVITE that came by a trunk.
+pub(super) fn invitation(
+    arrival: Arrival,
+    trunk: &Trunk,
+    codec: Option<Codec>,
+    identity: Option<Verification>,
+) -> Invitation {
+    Invitation {
+        caller: arrival.caller,
+        called: arrival.called,
+        trunk: trunk.id.clone(),
+        headers: arrival.variables,
+        codec,
+        refer_first: trunk.transfer.sends == ReferSend::First,
+        identity,
+    }
+}
+
 /// When it may be tried again, when they said so.
 pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
     match failure {
@@ -77,48 +106,14 @@ pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
     }
 }
 
-/// Who is shown as the caller. The number that a trusted trunk asserts counts more than the one the caller shows.
+/// Whose number a signature must be for. The number that a trusted trunk asserts counts more than the one the caller shows.
 pub(super) fn shown(invite: &Invite, is_trusted: bool) -> &Caller {
     let asserted = invite.asserted.as_ref().filter(|asserted| is_trusted && !asserted.user.reveal().is_empty());
     asserted.unwrap_or(&invite.from)
-}
-
-/// The call's view of an INVITE.
-pub(super) fn invitation(
-    invite: &Invite,
-    trunk: &Trunk,
-    codec: Option<Codec>,
-    identity: Option<Verification>,
-) -> Invitation {
-    let shown = shown(invite, trunk.is_trusted);
-    let caller = if invite.anonymous {
-        Party { anonymous: true, ..Party::default() }
-    } else {
-        Party { user: shown.user.clone(), display: invite.from.display.clone(), anonymous: false }
-    };
-    let headers = invite.headers.iter().filter(|(name, _)| {
-        let name = name.to_ascii_lowercase();
-        name.starts_with("x-") || name == "user-to-user" || name == "diversion"
-    });
-    Invitation {
-        caller,
-        called: invite.called_user.clone().into(),
-        trunk: trunk.id.clone(),
-        headers: headers.map(|(name, value)| (variable(name), value.clone())).collect(),
-        codec,
-        refer_first: trunk.transfer.sends == ReferSend::First,
-        identity,
-    }
 }
 
 /// What a call that is passed on keeps of how it came.
 pub(super) fn came(invite: &Invite) -> Came {
     let diversions = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("diversion"));
     Came { max_forwards: invite.max_forwards, diversions: diversions.map(|(_, value)| value.clone()).collect() }
-}
-
-/// `X-CRM-ID` becomes `crm_id`.
-fn variable(header: &str) -> String {
-    let name = header.to_ascii_lowercase();
-    name.strip_prefix("x-").unwrap_or(&name).replace('-', "_")
 }

@@ -64,6 +64,10 @@ pub enum Rule {
     Minutes,
     /// The agent's calls of the hour are used up.
     AgentHour,
+    /// The trunk has as many calls as it may.
+    Calls,
+    /// The trunk had as many new calls in this second as it may.
+    CallsPerSecond,
 }
 
 impl Rule {
@@ -81,6 +85,8 @@ impl Rule {
             Rule::OwnNumber => "own_number",
             Rule::Minutes => "minutes_per_day",
             Rule::AgentHour => "calls_per_agent_hour",
+            Rule::Calls => "trunk_calls",
+            Rule::CallsPerSecond => "trunk_calls_per_second",
         }
     }
 
@@ -98,6 +104,8 @@ impl Rule {
             Rule::OwnNumber => "lead the caller to the other agent by a route instead of dialling ourselves",
             Rule::Minutes => "raise minutes_per_day under [limits] of the trunk",
             Rule::AgentHour => "raise calls_per_agent_hour under [limits] of the trunk",
+            Rule::Calls => "raise calls under [limits] of the trunk, as far as the peer agrees",
+            Rule::CallsPerSecond => "raise calls_per_second under [limits] of the trunk, as far as the peer agrees",
         }
     }
 }
@@ -116,6 +124,8 @@ impl fmt::Display for Rule {
             Rule::OwnNumber => "this is one of our own numbers",
             Rule::Minutes => "the trunk's minutes of the day are used up",
             Rule::AgentHour => "the agent's calls of the hour are used up",
+            Rule::Calls => "the trunk has as many calls as it may",
+            Rule::CallsPerSecond => "the trunk had as many new calls in this second as it may",
         })
     }
 }
@@ -226,7 +236,7 @@ fn number_allowed(number: &str, is_written: bool, own: Option<&str>, rules: &Dia
         // Towards a PBX short numbers are its extensions; towards a carrier they are services, some of them dear.
         let is_extension = own.is_none() && rules.countries.is_empty();
         let is_listed = rules.prefixes.iter().any(|prefix| !prefix.is_empty() && number.starts_with(prefix.as_str()));
-        return if is_extension || is_listed { allowed(None) } else { Err(Rule::ShortCode) };
+        return if is_extension || is_listed || is_written { allowed(None) } else { Err(Rule::ShortCode) };
     }
     let Some(seen) = seen else {
         // Bare digits, and no country to read them by.
@@ -461,6 +471,7 @@ mod tests {
         assert_eq!(dial(&italy, "118", false), Ok(Allowed::Emergency));
         assert_eq!(country_of(&italy, "187"), Ok(None));
         assert_eq!(country_of(&italy, "4242"), Err(Rule::ShortCode));
+        assert!(dial(&italy, "4242", true).is_ok());
         assert_eq!(country_of(&pbx, "4242"), Ok(None));
     }
 
@@ -569,6 +580,7 @@ mod tests {
             is_trusted: false,
             country: country.map(str::to_owned),
             codecs: Vec::new(),
+            leads_codecs: false,
             inbound: Inbound::default(),
             outbound: Some(outbound),
             registration: None,

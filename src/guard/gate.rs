@@ -246,6 +246,13 @@ impl Guard {
                 Strangers::Silence | Strangers::Forbidden => (None, Reason::Stranger),
             },
         };
+        if reason == Reason::WrongPassword
+            && !is_listed
+            && self.locks.get(source).is_some_and(|lock| is_ahead(lock.until, now))
+        {
+            // Locked from here on: its ACK would not be heard, so an answer would only be repeated.
+            return self.tell(now, source, Verdict::Ignore, reason);
+        }
         let says_something = challenge.is_some() || access.rules.strangers == Strangers::Forbidden;
         if says_something && !is_friend && !self.answers.take(now, limits::GUARD_ANSWERS_PER_SECOND) {
             return self.judgement(Verdict::Ignore, Reason::StrangersRate, false);

@@ -463,6 +463,7 @@ fn networks(id: &str, allowed: &[&str]) -> Trunk {
         is_trusted: false,
         country: None,
         codecs: Vec::new(),
+        leads_codecs: false,
         inbound: Inbound {
             allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
             ..Inbound::default()

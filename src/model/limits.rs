@@ -148,6 +148,13 @@ pub const SIP_MESSAGE_MAX: usize = 64 * 1024;
 /// Headers of an INVITE that are passed on; the rest is left out. Carriers send about twenty.
 pub const SIP_HEADERS_MAX: usize = 64;
 
+/// Names and addresses read of one header that lists them. A call is rarely sent on more than three times; what stands
+/// behind this many is not looked at.
+pub const SIP_ADDRESSES_MAX: usize = 32;
+
+/// Octets of one User-to-User header that are read as words: ISDN carries 128 (RFC 7433 §4). A longer one stays as it is.
+pub const USER_TO_USER_MAX: usize = 256;
+
 /// Longest header value that is passed on (an Identity header takes about 1 kB); a longer one is left out.
 pub const SIP_HEADER_LEN_MAX: usize = 4096;
 

@@ -93,6 +93,17 @@ impl Offer {
         }
     }
 
+    /// Puts codecs of ours before others, in our order: an answer then follows our wish and not theirs, as RFC 3264 §6.1
+    /// allows for a reason.
+    pub fn prefer(&mut self, order: &[Codec]) {
+        for stream in &mut self.streams {
+            if let Stream::Usable(audio) = stream {
+                let rank = |codec: &Codec| order.iter().position(|wanted| wanted == codec).unwrap_or(order.len());
+                audio.codecs.sort_by_key(|(codec, _)| rank(codec));
+            }
+        }
+    }
+
     /// The codecs we know that are offered on any usable stream, most wanted first.
     pub fn codecs(&self) -> Vec<Codec> {
         let mut found = Vec::new();

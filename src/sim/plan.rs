@@ -56,7 +56,8 @@ pub fn plan_for(seed: u64) -> Plan {
         });
     }
     if random.chance(3) {
-        plan.reception = Reception::Refuse { status: *random.pick(&[404, 480, 486, 503]), retry_after_s: Some(5) };
+        plan.reception =
+            Reception::Refuse { status: *random.pick(&[404, 480, 486, 503]), reason: None, retry_after_s: Some(5) };
     }
     plan
 }

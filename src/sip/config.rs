@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::guard::{Access, InForce};
 use crate::model::{Secret, limits};
 
 /// Where to listen and how to present ourselves.
@@ -36,6 +37,8 @@ pub struct SipConfig {
     pub arrival: Duration,
     /// T1, T2 and T4.
     pub timers: SipTimers,
+    /// Who may come in. It can be replaced while we run.
+    pub access: InForce,
     /// Events that may wait for the reader; see [`limits::SIP_EVENTS`].
     pub events: usize,
 }
@@ -56,6 +59,7 @@ impl Default for SipConfig {
             keep_alive: Duration::from_secs(60),
             arrival: limits::SIP_MESSAGE_ARRIVES_MAX,
             timers: SipTimers::default(),
+            access: InForce::new(Access::open()),
             events: limits::SIP_EVENTS,
         }
     }

@@ -39,6 +39,12 @@ pub struct SipCounters {
     pub handshakes_failed: u64,
     /// Datagrams of sources that are shut out.
     pub sources_refused: u64,
+    /// Requests that belonged to nothing, by what the guard thought of them.
+    pub judged: BTreeMap<&'static str, u64>,
+    /// Requests within dialogs that came from where the dialog's other side is not.
+    pub misplaced: u64,
+    /// Sources that the guard remembers.
+    pub sources_known: u64,
 }
 
 /// Where it is counted.
@@ -52,6 +58,7 @@ pub(super) struct Counts {
     pub(super) connections_refused: AtomicU64,
     pub(super) sources_refused: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
+    pub(super) misplaced: AtomicU64,
     transactions: AtomicU64,
     connections: AtomicU64,
     pub(super) dropped: AtomicU64,
@@ -101,6 +108,8 @@ impl Counts {
             connections_refused: read(&self.connections_refused),
             sources_refused: read(&self.sources_refused),
             handshakes_failed: read(&self.handshakes_failed),
+            misplaced: read(&self.misplaced),
+            ..SipCounters::default()
         }
     }
 }

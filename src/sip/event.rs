@@ -231,6 +231,8 @@ pub struct Invite {
     pub source: SocketAddr,
     /// How it came.
     pub transport: Transport,
+    /// The trunk it is of, as the guard recognised it; `None` where everybody is let in.
+    pub trunk: Option<String>,
     /// How many more hops it may take (RFC 3261 §20.22).
     pub max_forwards: u8,
     /// The host names that the peer proved with its TLS certificate; empty when it showed none.

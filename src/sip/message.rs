@@ -204,6 +204,7 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
         tls_names: Vec::new(),
         replaces: None,
         call_id: text(&call_id(headers)),
+        trunk: None,
         headers: passed_on(headers),
         sdp: sdp(headers, request.body()),
         expires: headers
@@ -236,7 +237,8 @@ fn caller_of(address: &Address) -> Caller {
     }
 }
 
-fn user(uri: &Uri) -> String {
+/// The user part of a URI, unescaped; the number of a `tel:` URI. Empty when there is none.
+pub(super) fn user(uri: &Uri) -> String {
     if let Some(tel) = uri.tel_parts() {
         return text(tel.subscriber());
     }
@@ -388,6 +390,7 @@ pub(super) fn reason_phrase(status: u16) -> &'static str {
         202 => "Accepted",
         302 => "Moved Temporarily",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

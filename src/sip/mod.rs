@@ -15,13 +15,18 @@ mod dialog;
 mod digest;
 mod door;
 mod event;
+mod fuzz;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
 mod offers;
+#[cfg(feature = "shell")]
+mod places;
 mod refer;
 mod refresh;
 mod reliable;
+#[cfg(feature = "shell")]
+mod screen;
 mod session;
 #[cfg(feature = "shell")]
 mod stack;
@@ -40,5 +45,7 @@ pub use event::{
     By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, Refer, ReferNews, ReferOrder, Replaces, SipCommand,
     SipEvent, Terms, Transport,
 };
+#[doc(hidden)]
+pub use fuzz::{fuzz_door, fuzz_header};
 #[cfg(feature = "shell")]
 pub use wire::Sip;

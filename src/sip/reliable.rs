@@ -26,7 +26,6 @@ pub(super) struct Chain {
 #[derive(Debug)]
 struct Unacked {
     response: Response,
-    has_sdp: bool,
     /// Until the next repetition.
     interval: Duration,
 }
@@ -57,9 +56,10 @@ impl Chain {
         self.unacked.is_some()
     }
 
-    /// Whether a 2xx has to wait: the description before it may not have arrived (RFC 3262 §3).
+    /// Whether a 2xx has to wait. By RFC 3262 §3 only a description before it must have arrived; but a PRACK that crosses
+    /// the 2xx meets callers who take the two answers for the wrong requests, and waiting costs one round trip.
     pub(super) fn holds_answer(&self) -> bool {
-        self.unacked.as_ref().is_some_and(|unacked| unacked.has_sdp)
+        self.is_waiting()
     }
 
     /// Keeps what the gateway wants said until the one before has arrived. When there are too many, the oldest is stale.
@@ -79,7 +79,6 @@ impl Chain {
         &mut self,
         key: &TransactionKey,
         mut response: Response,
-        has_sdp: bool,
         timers: &SipTimers,
         out: &mut Vec<Out>,
     ) {
@@ -88,7 +87,7 @@ impl Chain {
         message::put(&mut response.headers, HeaderName::RSeq, number.to_string());
         out.push(Out::Respond(key.clone(), response.clone()));
         out.extend([Out::Arm(Timer::Chase, timers.t1), Out::Arm(Timer::ChaseEnd, timers.patience())]);
-        self.unacked = Some(Unacked { response, has_sdp, interval: timers.t1 });
+        self.unacked = Some(Unacked { response, interval: timers.t1 });
     }
 
     /// RFC 3262 §3: repeated after T1, 2·T1, 4·T1 and so on, without an upper bound but the end.

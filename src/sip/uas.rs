@@ -263,7 +263,7 @@ impl Uas {
             response.set_body(body.clone().into_bytes().into());
         }
         if is_reliable {
-            chain.send(&self.key, response, body.is_some(), &self.timers, out);
+            chain.send(&self.key, response, &self.timers, out);
         } else {
             out.push(Out::Respond(self.key.clone(), response));
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,7 +25,9 @@ use super::event::{
 };
 use super::message;
 use super::net::{self, Hop, Net, Way};
+use super::places::Places;
 use super::refer;
+use super::screen::{Screen, Screened};
 use super::session::{Dice, Session};
 use super::stack::{Gate, Happening, Incoming, Report, Stack, Tls};
 use super::uac::{Beginning, Uac};
@@ -37,6 +40,8 @@ pub struct Sip {
     net: Arc<Net>,
     gate: Gate,
     tls: Tls,
+    screen: Screen,
+    began: Instant,
     counts: Arc<Counts>,
     orders: mpsc::Sender<Order>,
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -58,6 +63,9 @@ impl Sip {
         let counts = Arc::new(Counts::default());
         let (stack, net) = Stack::bind(&config, counts.clone())?;
         let (gate, tls) = (stack.gate(), stack.tls());
+        let (screen, began) = (Screen::new(new_key(), config.access.clone()), Instant::now());
+        let sieve = screen.clone();
+        gate.set_filter(move |source| sieve.listens_to(began.elapsed(), source));
         let (events, events_out) = mpsc::channel(config.events.max(1));
         let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
 
@@ -73,10 +81,13 @@ impl Sip {
             alarms: BTreeSet::new(),
             backlog: VecDeque::new(),
             stack,
+            screen: screen.clone(),
+            began,
             events,
         };
         tasks.spawn(wire.run(orders_in));
-        Ok((Sip { net, gate, tls, counts, orders, tasks: Arc::new(Mutex::new(tasks)) }, events_out))
+        let tasks = Arc::new(Mutex::new(tasks));
+        Ok((Sip { net, gate, tls, screen, began, counts, orders, tasks }, events_out))
     }
 
     /// Where we really listen, in the order of the configuration: UDP, TCP, TLS, WebSocket, and that within TLS.
@@ -84,10 +95,11 @@ impl Sip {
         self.net.endpoints.iter().map(|endpoint| (endpoint.bound, endpoint.transport)).collect()
     }
 
-    /// Asks this for each connection and datagram before anything in it is read; whom it refuses meets silence. It is
-    /// called for every packet, so it must be quick.
+    /// Asks this for each connection and datagram before anything in it is read, and then the guard; whom either refuses
+    /// meets silence. It is called for every packet, so it must be quick.
     pub fn filter_sources(&self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) {
-        self.gate.set_filter(filter);
+        let (sieve, began) = (self.screen.clone(), self.began);
+        self.gate.set_filter(move |source| filter(source) && sieve.listens_to(began.elapsed(), source));
     }
 
     /// Takes other certificates for connections to come. Those that are open keep theirs.
@@ -112,7 +124,8 @@ impl Sip {
 
     /// What has been counted since birth.
     pub fn counters(&self) -> SipCounters {
-        self.counts.snapshot()
+        let judged = self.screen.counts().into_iter().collect();
+        SipCounters { judged, sources_known: self.screen.known() as u64, ..self.counts.snapshot() }
     }
 
     /// Hangs up whatever is left, waits for the goodbyes for at most T2, and closes the sockets.
@@ -146,6 +159,9 @@ struct Wire {
     /// Events that found the channel full. Bounded: see [`limits::SIP_BACKLOG_MAX`].
     backlog: VecDeque<SipEvent>,
     stack: Stack,
+    screen: Screen,
+    /// When the screen was put up.
+    began: Instant,
     events: mpsc::Sender<SipEvent>,
 }
 
@@ -160,6 +176,10 @@ struct Call {
     endpoint: usize,
     name: Option<Name>,
     origin: Option<Origin>,
+    /// The trunk that an inbound call is of.
+    trunk: Option<Arc<str>>,
+    /// Where the other side said that it is.
+    places: Places,
     /// INVITE transactions of the other side that may still be answered.
     keys: Vec<TransactionKey>,
     timers: BTreeMap<Timer, Instant>,
@@ -235,6 +255,21 @@ impl Wire {
 
     async fn on_request(&mut self, incoming: Incoming) {
         let tag = new_token();
+        let belongs = self.belongs(&incoming);
+        let mut trunk = None;
+        // An ACK is never answered, so there is nothing to tell a stranger.
+        if !belongs && incoming.request.method != Method::Ack {
+            let Incoming { request, peer, tls_names, .. } = &incoming;
+            let from = (peer.addr.ip(), peer.transport);
+            match self.screen.judge(self.began.elapsed(), request, from, tls_names, &tag) {
+                Screened::Admitted(known) => trunk = known,
+                Screened::Answer(response) => {
+                    self.counts.refuse(response.status.code());
+                    return self.respond(&incoming.key, *response);
+                }
+                Screened::Ignore => return self.stack.ignore(&incoming.key),
+            }
+        }
         let kind = match door::judge(&incoming.request, &tag) {
             Verdict::Serve(kind) => kind,
             Verdict::Answer(response) => {
@@ -246,13 +281,53 @@ impl Wire {
             Verdict::Drop => return Counts::add(&self.counts.dropped),
         };
         match kind {
-            Kind::Call => self.on_invite(incoming, tag).await,
+            Kind::Call => self.on_invite(incoming, trunk, tag).await,
+            Kind::Ack if !belongs => Counts::add(&self.counts.dropped),
+            Kind::Cancel | Kind::InDialog if !belongs => {
+                self.counts.refuse(481);
+                let tag = (kind == Kind::Cancel).then_some(tag.as_str());
+                self.respond(&incoming.key, message::respond(&incoming.request, 481, tag));
+            }
             Kind::Cancel => self.on_cancel(incoming.key, &incoming.request, &tag).await,
             Kind::InDialog | Kind::Ack => self.on_inner_request(incoming.key, &incoming.request).await,
         }
     }
 
-    async fn on_invite(&mut self, incoming: Incoming, tag: String) {
+    /// Whether a request is for something that we have, and comes from where its other side may be.
+    ///
+    /// Who knows the names of a dialog may speak in it. Over UDP they can be overheard and an address can be forged, so a
+    /// BYE or a re-INVITE out of nowhere is an attack. It must come from where the other side was met, from an address of
+    /// the same trunk, or from where the other side said that it is (Contact and Record-Route, RFC 3261 §12.1). A name
+    /// there may be anywhere. Behind a certificate, whoever knows the names is believed.
+    fn belongs(&mut self, incoming: &Incoming) -> bool {
+        let Incoming { request, peer, .. } = incoming;
+        let id = if request.method == Method::Cancel {
+            TransactionKey::for_cancelled_invite(request).and_then(|invite| self.invites.get(&invite))
+        } else {
+            let tag = message::tag(&request.headers, &HeaderName::To).unwrap_or_default();
+            self.names.get(&(message::call_id(&request.headers), tag))
+        };
+        let Some(call) = id.and_then(|id| self.calls.get(id)) else { return false };
+        let source = peer.addr.ip().to_canonical();
+        let access = self.screen.access();
+        let is_of_trunk = match (&call.trunk, access.by_address(source)) {
+            (Some(trunk), Some(theirs)) => **trunk == *theirs,
+            // Of a call that we placed the trunk is not known here.
+            (None, _) => matches!(call.leg, Leg::Out(_)) && access.is_listed(source),
+            (Some(_), None) => false,
+        };
+        let is_in_place = access.is_open()
+            || !matches!(peer.transport, Transport::Udp | Transport::Tcp)
+            || call.peer.addr.ip().to_canonical() == source
+            || is_of_trunk
+            || call.places.hold(source);
+        if !is_in_place {
+            Counts::add(&self.counts.misplaced);
+        }
+        is_in_place
+    }
+
+    async fn on_invite(&mut self, incoming: Incoming, trunk: Option<Arc<str>>, tag: String) {
         let Incoming { key, request, peer, endpoint, tls_names } = incoming;
         let headers = &request.headers;
         let from_tag = message::tag(headers, &HeaderName::From).unwrap_or_default();
@@ -287,8 +362,14 @@ impl Wire {
         let own = self.net.own(endpoint, &peer);
         let own = if request.uri.scheme().is_secure() { own.secured() } else { own };
         let name = (message::call_id(headers), tag.clone().into_bytes());
-        let invite =
-            Invite { tls_names: tls_names.to_vec(), replaces, ..message::invite(&request, peer.addr, peer.transport) };
+        let invite = Invite {
+            tls_names: tls_names.to_vec(),
+            replaces,
+            trunk: trunk.as_deref().map(str::to_owned),
+            ..message::invite(&request, peer.addr, peer.transport)
+        };
+        let places = Places::of(&request.headers);
+        self.screen.befriend(peer.addr.ip());
         let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers, dice: new_dice() };
         let mut out = Vec::new();
         let uas = Uas::invited(birth, request, &mut out);
@@ -299,7 +380,7 @@ impl Wire {
             let keys = vec![key];
             let (name, origin) = (Some(name), Some(origin));
             let leg = Leg::In(Box::new(uas));
-            let call = Call { name, origin, keys, ..Call::new(leg, peer, endpoint) };
+            let call = Call { name, origin, keys, trunk, places, ..Call::new(leg, peer, endpoint) };
             self.calls.insert(id, call);
             self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
             out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
@@ -359,6 +440,7 @@ impl Wire {
             self.counts.refuse(481);
             return self.respond(&key, message::respond(request, 481, None));
         };
+        call.places.add(&request.headers);
         if request.method == Method::Invite {
             // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
             for old in call.keys.drain(1.min(call.keys.len())..) {
@@ -392,7 +474,9 @@ impl Wire {
             }
             (Leg::Out(uac), Report::Response(_, response, hop)) => {
                 // From now on the other side is the one that spoke, not the one that was tried first.
+                self.screen.befriend(hop.addr.ip());
                 call.peer = hop;
+                call.places.add(&response.headers);
                 uac.on_response(&response, &mut out);
             }
             (Leg::Out(uac), Report::Failed(_, failure)) => uac.on_failure(failure, &mut out),
@@ -451,6 +535,9 @@ impl Wire {
         let Some((endpoint, hop)) = reached else {
             return self.fail(id, Failure::Transport).await;
         };
+        for hop in &hops {
+            self.screen.befriend(hop.addr.ip());
+        }
         let own = self.net.own(endpoint, &hop);
         let is_secure = dial.to.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"));
         let own = if is_secure { own.secured() } else { own };
@@ -623,8 +710,28 @@ impl Leg {
 impl Call {
     fn new(leg: Leg, peer: Hop, endpoint: usize) -> Call {
         let (hops, keys, timers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Call { leg, peer, hops, silence: None, endpoint, name: None, origin: None, keys, timers, has_reinvited: false }
+        let (name, origin, trunk, places) = (None, None, None, Places::default());
+        Call {
+            leg,
+            peer,
+            hops,
+            silence: None,
+            endpoint,
+            name,
+            origin,
+            trunk,
+            places,
+            keys,
+            timers,
+            has_reinvited: false,
+        }
     }
+}
+
+/// 256 random bits, for the guard's nonces.
+fn new_key() -> [u8; 32] {
+    let words: Vec<u8> = std::iter::repeat_with(new_token).take(4).flat_map(String::into_bytes).collect();
+    Sha256::digest(words).into()
 }
 
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.

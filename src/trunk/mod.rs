@@ -3,15 +3,20 @@
 //! Plain data, complete and checked. Never knows about sockets or messages: `sip` speaks, `guard` judges, the gateway
 //! asks. Start at [`Trunk`].
 
+mod arrival;
+mod naming;
 mod network;
 pub mod numbers;
+mod presented;
 
 use std::time::Duration;
 
 use crate::actions::{SecretRef, Template};
 use crate::model::{Address, Codec};
 
+pub use arrival::{Arrival, Shown, arrive};
 pub use network::Cidr;
+pub use presented::{Presented, present};
 
 /// One SIP peer.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +31,8 @@ pub struct Trunk {
     pub country: Option<String>,
     /// In order of preference, never empty.
     pub codecs: Vec<Codec>,
+    /// Our order counts in answers as well, not the peer's.
+    pub leads_codecs: bool,
     /// Who may call us from it.
     pub inbound: Inbound,
     /// How we call out through it; `None`: we do not.
@@ -40,6 +47,20 @@ pub struct Trunk {
     pub transfer: ReferRules,
     /// Signed caller identities.
     pub identity: IdentityRules,
+}
+
+impl Trunk {
+    /// The request URI at one of its gateways for an address, with the number as the trunk wants it written.
+    pub fn dialled_uri(&self, outbound: &Outbound, gateway: &str, to: &Address) -> String {
+        match to {
+            Address::Number(number) => {
+                let country = self.country.as_deref().and_then(numbers::Country::of);
+                let written = numbers::written(number, outbound.format, country.as_deref());
+                outbound.uri_of(gateway, &Address::Number(written))
+            }
+            Address::Uri(_) => outbound.uri_of(gateway, to),
+        }
+    }
 }
 
 /// Who calls us from a trunk. A call is the trunk's when one of these ways recognises it.
@@ -299,7 +320,7 @@ pub struct Signing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -313,7 +334,37 @@ mod tests {
         assert_eq!(at("sip:desk@10.0.0.1"), "sip:desk@10.0.0.1");
     }
 
-    fn outbound(gateway: &str) -> Outbound {
+    #[test]
+    fn a_dialled_number_is_written_as_the_trunk_wants_it() {
+        let out = Outbound { prefix: "99".into(), format: NumberFormat::Digits, ..outbound("sip:gw.example") };
+        let dialled = |to: &str| trunk().dialled_uri(&out, "sip:gw.example", &to.parse().unwrap());
+
+        assert_eq!(dialled("02 1234 5678"), "sip:99390212345678@gw.example");
+        assert_eq!(dialled("112"), "sip:99112@gw.example");
+        assert_eq!(dialled("sip:desk@10.0.0.1"), "sip:desk@10.0.0.1");
+    }
+
+    /// An Italian trunk that nothing is agreed with.
+    pub(crate) fn trunk() -> Trunk {
+        Trunk {
+            id: "carrier".to_owned(),
+            title: "Carrier".to_owned(),
+            is_trusted: false,
+            country: Some("IT".to_owned()),
+            codecs: vec![Codec::Pcmu, Codec::Pcma],
+            leads_codecs: false,
+            inbound: Inbound::default(),
+            outbound: None,
+            registration: None,
+            limits: TrunkLimits::default(),
+            session: SessionRules::default(),
+            transfer: ReferRules::default(),
+            identity: IdentityRules::default(),
+        }
+    }
+
+    /// Calls out to one gateway, with nothing said of numbers and callers.
+    pub(crate) fn outbound(gateway: &str) -> Outbound {
         Outbound {
             gateways: vec![gateway.to_owned()],
             silence: Duration::from_secs(4),

@@ -231,7 +231,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // The world proves that replay equals run, so it writes journals.
     ("sim", &["model", "actions", "call", "journal"]),
     ("trunk", &["model", "actions"]),
-    ("route", &["model", "trunk"]),
+    ("route", &["model"]),
     ("guard", &["model", "trunk"]),
     ("stir", &["model"]),
     ("sip", &["model", "sdp", "trunk", "guard"]),

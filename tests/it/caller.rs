@@ -23,6 +23,8 @@ pub(crate) struct Caller {
     sequence: u16,
     timestamp: u32,
     invited: Option<Instant>,
+    /// Further header lines of the INVITE, each with its line end.
+    pub(crate) extra: String,
 }
 
 /// A SIP message as it came.
@@ -96,6 +98,7 @@ impl Caller {
             sequence: 1,
             timestamp: 160,
             invited: None,
+            extra: String::new(),
         }
     }
 
@@ -173,11 +176,12 @@ impl Caller {
         } else {
             format!(";tag={}", self.to_tag)
         };
+        let extra = if method == "INVITE" { self.extra.as_str() } else { "" };
         let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{tag}{branch};rport\r\nMax-Forwards: 70\r\n\
              From: \"Ada\" <sip:+441632960001@127.0.0.1>;tag={tag}\r\nTo: <sip:{called}@{gateway}>{to_tag}\r\n\
-             Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\nContact: <sip:ada@{at}>\r\n{content}\
+             Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\nContact: <sip:ada@{at}>\r\n{extra}{content}\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         )

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ringback::sim::{World, plan_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 5] = ["demo", "run", "check", "call", "replay"];
+const COMMANDS: [&str; 6] = ["demo", "run", "check", "call", "replay", "route-test"];
 
 #[test]
 fn every_command_shows_examples_and_exit_codes() {
@@ -48,6 +48,63 @@ fn a_broken_configuration_ends_with_78_and_names_the_file() {
     assert_eq!(found["ok"], false);
     assert!(found["diagnostics"].as_array().is_some_and(|list| list.iter().any(|one| one["file"] == "gateway.toml")));
 }
+
+#[test]
+fn a_route_is_explained_and_its_outcome_is_the_exit_code() {
+    let test = |arguments: &[&str]| {
+        let all = [&["route-test", "--config-dir", CARRIER, "--json"], arguments].concat();
+        let output = ringback(&all);
+        let json: Value = serde_json::from_str(&stdout(&output)).unwrap_or(Value::Null);
+        (output.status.code(), json)
+    };
+    let open = ["--called", "0212345678", "--trunk", "acme", "--at"];
+
+    let (taken, day) = test(&[&open[..], &["2026-11-20T18:29+01:00"]].concat());
+    let (refused, evening) = test(&[&open[..], &["2026-11-20T18:30+01:00"]].concat());
+    let (marked, gold) = test(&[&open[..], &["2026-11-22T03:00Z", "--header", "X-Campaign-Id: Gold-7"]].concat());
+    let (hidden, _) = test(&["--called", "0212345678", "--source", "203.0.113.5", "--from", "anonymous"]);
+    let (unknown, nobody) = test(&["--called", "1", "--source", "198.51.100.1"]);
+    let (wrong, _) = test(&["--called", "1"]);
+
+    assert_eq!([taken, refused, marked, hidden, unknown, wrong], [0, 3, 0, 3, 3, 2].map(Some));
+    assert_eq!((&day["outcome"]["agent"], &day["outcome"]["route"]), (&Value::from("desk"), &Value::from(3)));
+    assert_eq!(day["called"]["number"], "+390212345678");
+    assert_eq!(evening["routes"][2]["why_not"], "not at this time, Fri 18:30 in Europe/Rome");
+    assert_eq!((&evening["outcome"]["status"], &evening["outcome"]["retry_after_s"]), (&480.into(), &3600.into()));
+    assert_eq!((&gold["outcome"]["route"], &gold["variables"]["sip.campaign_id"]), (&2.into(), &"Gold-7".into()));
+    assert_eq!(nobody["trunk"], Value::Null);
+}
+
+#[test]
+fn a_call_out_is_shown_as_the_trunk_would_see_it() {
+    let test = |number: &str| {
+        let arguments = [
+            "route-test",
+            "--config-dir",
+            CARRIER,
+            "--json",
+            "--trunk",
+            "acme",
+            "--from",
+            "anonymous",
+            "--dial",
+            number,
+        ];
+        let output = ringback(&arguments);
+        (output.status.code(), serde_json::from_str::<Value>(&stdout(&output)).expect("one JSON value"))
+    };
+
+    let (allowed, london) = test("+442079460000");
+    let (refused, new_york) = test("+12125550123");
+
+    assert_eq!((allowed, refused), (Some(0), Some(3)));
+    assert_eq!(london["uris"][0], "sip:9977442079460000@sbc.acme.example:5060;transport=tcp");
+    assert_eq!(london["from"], "Analytical Engines <sip:390212345600@trunk.acme.example>");
+    assert_eq!(london["headers"][0]["value"], "<sip:+390212345600@trunk.acme.example>");
+    assert!(new_york["outcome"]["remedy"].as_str().is_some_and(|remedy| remedy.contains("countries")));
+}
+
+const CARRIER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sip-config/examples/carrier");
 
 #[test]
 fn a_journal_of_this_version_replays_without_a_difference() {

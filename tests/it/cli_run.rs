@@ -1,7 +1,8 @@
 //! `ringback run` and `ringback call` as a script uses them: two processes, and SIP between them.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -44,9 +45,45 @@ fn a_gateway_does_not_start_on_a_broken_configuration() {
     assert!(text(&output).contains("agents/echo.toml"), "{}", text(&output));
 }
 
+#[test]
+fn a_gateway_reads_its_files_again_when_asked_and_refuses_broken_ones() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    write_config(folder.path());
+    let gateway = Gateway::start(folder.path());
+    let routes = |first: &str| {
+        let text = format!(
+            "version = 1\n[[route]]\ncalled = \"103\"\n{first}\n[[route]]\ncalled = \"*\"\nreject = \"busy\"\n"
+        );
+        fs::write(folder.path().join("routes.toml"), text).expect("the file can be written");
+    };
+    let answers = || call(&gateway, "103", &["--expect-sound-within", "1500"]).status.code() == Some(0);
+    assert!(!answers(), "the number leads nowhere yet");
+
+    routes("agent = \"desk\"");
+    gateway.signal("-HUP");
+    // The signal is heard some time; each try takes a call.
+    let is_followed = (0..20).any(|_| answers());
+    routes("agent = \"nobody\"");
+    let broken = gateway.post("/reload");
+    let as_before = answers();
+    routes("reject = \"unavailable\"");
+    let good = gateway.post("/reload");
+    let refused = call(&gateway, "103", &["--expect-sound-within", "1500"]);
+    let read = gateway.request("GET", "/reload");
+
+    assert!(is_followed, "new routes count after SIGHUP");
+    assert!(broken.starts_with("HTTP/1.1 422") && broken.contains("routes.toml"), "{broken}");
+    assert!(as_before, "a broken tree changes nothing");
+    assert!(good.starts_with("HTTP/1.1 200") && good.contains("\"ok\":true"), "{good}");
+    assert!(text(&refused).contains("480"), "{}", text(&refused));
+    assert!(read.starts_with("HTTP/1.1 405"), "reading is not asking for it: {read}");
+    assert_eq!(gateway.stop().code(), Some(0));
+}
+
 struct Gateway {
     process: Child,
     sip: String,
+    admin: String,
 }
 
 impl Gateway {
@@ -62,12 +99,32 @@ impl Gateway {
         assert_eq!(ready["ready"], true);
         let udp = ready["sip"].as_array().and_then(|list| list.iter().find(|one| one["transport"] == "udp"));
         let sip = udp.and_then(|one| one["address"].as_str()).expect("it listens on UDP").to_owned();
-        Gateway { process, sip }
+        let admin = ready["admin"].as_str().expect("it has an admin listener").to_owned();
+        Gateway { process, sip, admin }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().expect("there is a kill").success());
+    }
+
+    fn post(&self, path: &str) -> String {
+        self.request("POST", path)
+    }
+
+    /// The whole answer of the admin listener.
+    fn request(&self, method: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.admin).expect("the admin listener is there");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the answer is text");
+        answer
     }
 
     fn stop(mut self) -> ExitStatus {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("there is a kill").success());
+        self.signal("-TERM");
         self.process.wait().expect("it ends")
     }
 }
@@ -92,7 +149,7 @@ fn write_config(folder: &Path) {
         (
             "gateway.toml",
             "version = 1\n[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\naddress = \"127.0.0.1\"\nport_first = 26000\n\
-             port_last = 26499\nloopback_only = true\n",
+             port_last = 26499\nloopback_only = true\n[admin]\nlisten = \"127.0.0.1:0\"\n",
         ),
         (
             "routes.toml",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ringback::actions::{Connector, Fallback, Goto, Reception, Verb};
 use ringback::config::{self, Config, Connectors, Destination, Diagnostics, Options};
+use ringback::route::Asked;
 use serde_json::Value;
 
 #[test]
@@ -43,7 +44,7 @@ fn the_default_configuration_is_the_minimal_one() {
 #[test]
 fn the_demonstration_is_what_its_page_says() {
     let (config, _) = load(&sip_config("examples/demo"));
-    let route = |called| config.route(called, "carrier").unwrap();
+    let route = |called| config.route(&Asked::of(called, "carrier")).unwrap();
     let plan = config.plan(route("100"));
 
     let Reception::Agent(agent) = &plan.reception else { panic!("100 leads to an agent") };
@@ -58,7 +59,7 @@ fn the_demonstration_is_what_its_page_says() {
     assert_eq!(menu.on["key_2"], Goto::Step(5));
     assert_eq!(menu.on["no_match"], Goto::Step(5));
     let refused = |called| match &route(called).to {
-        Destination::Refuse { status, retry_after_s } => (*status, *retry_after_s),
+        Destination::Refuse { status, retry_after_s, .. } => (*status, *retry_after_s),
         other => panic!("{called} leads to {other:?}"),
     };
     assert_eq!(refused("486"), (486, None));
@@ -71,7 +72,7 @@ fn the_demonstration_is_what_its_page_says() {
 #[test]
 fn routes_to_one_agent_share_its_plan() {
     let (config, _) = load(&sip_config("examples/demo"));
-    let route = config.route("100", "carrier").unwrap();
+    let route = config.route(&Asked::of("100", "carrier")).unwrap();
 
     assert!(std::sync::Arc::ptr_eq(&config.plan(route), &config.plan(route)));
 }
@@ -79,7 +80,7 @@ fn routes_to_one_agent_share_its_plan() {
 #[test]
 fn options_of_a_vendors_agent_reach_its_plan() {
     let (config, _) = load(&sip_config("examples/openai"));
-    let plan = config.plan(config.route("+441632960001", "carrier").unwrap());
+    let plan = config.plan(config.route(&Asked::of("+441632960001", "carrier")).unwrap());
 
     let Reception::Agent(agent) = &plan.reception else { panic!("the number leads to an agent") };
     let Connector::Vendor { name, settings, instructions, first_words, secret } = &agent.connector else {

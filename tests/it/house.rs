@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use ringback::agent;
-use ringback::config::{self, Connectors};
+use ringback::config::{self, Config, Connectors, Diagnostics};
 use ringback::gateway::{Gateway, Options};
 use ringback::journal::Journal;
 use ringback::model::{CallId, Vault};
@@ -36,8 +36,13 @@ pub(crate) type Files<'a> = &'a [(&'a str, String)];
 impl House {
     /// Opens a house with a trunk for loopback, route `100` to the agent `desk`, and these files.
     pub(crate) async fn open(crm: Crm, files: Files<'_>) -> House {
+        House::open_with(crm, files, "").await
+    }
+
+    /// As [`House::open`], with these tables more in `gateway.toml`.
+    pub(crate) async fn open_with(crm: Crm, files: Files<'_>, tables: &str) -> House {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut gateway = gateway_toml(dir.path(), &crm);
+        let mut gateway = gateway_toml(dir.path(), &crm) + tables;
         if files.iter().any(|(name, _)| *name == "signers.pem") {
             gateway += "[identity]\ntrust = \"signers.pem\"\n";
         }
@@ -50,14 +55,31 @@ impl House {
             // The CRM's address is known only now.
             write(dir.path(), name, &text.replace("http://CRM", &format!("http://{}", crm.address)));
         }
-        let connectors = Connectors { names: agent::kinds(), check: settings };
-        let options = config::Options { connectors, moved: Vec::new() };
-        let config = match config::load(&dir.path().join("sip-config"), &options) {
+        let config = match load(&dir.path().join("sip-config")) {
             Ok((config, _)) => config,
             Err(mistakes) => panic!("{:#}", mistakes.json()),
         };
-        let gateway = Gateway::start(config, Options::default()).await.expect("the gateway starts");
+        let options = Options { loader: Some(load), ..Options::default() };
+        let gateway = Gateway::start(config, options).await.expect("the gateway starts");
         House { gateway, crm, dir }
+    }
+
+    /// Writes a file of the configuration anew.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        write(self.dir.path(), name, text);
+    }
+
+    /// Changes a file of the configuration in one place.
+    pub(crate) fn change(&self, name: &str, from: &str, to: &str) {
+        let path = self.dir.path().join("sip-config").join(name);
+        let text = fs::read_to_string(path).expect("a file");
+        assert!(text.contains(from), "{from} stands in {name}");
+        self.write(name, &text.replace(from, to));
+    }
+
+    /// Takes a file of the configuration away.
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.dir.path().join("sip-config").join(name)).expect("a file");
     }
 
     /// The SIP URI of a number here.
@@ -125,6 +147,11 @@ fn write(dir: &Path, name: &str, text: &str) {
     let path = dir.join("sip-config").join(name);
     fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
     fs::write(path, text).expect("a file");
+}
+
+fn load(dir: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
+    let connectors = Connectors { names: agent::kinds(), check: settings };
+    config::load(dir, &config::Options { connectors, moved: Vec::new() })
 }
 
 fn settings(connector: &str, settings: &Value) -> Vec<(String, String, String)> {

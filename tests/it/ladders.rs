@@ -522,7 +522,7 @@ fn change(plan: &mut Plan, key: &str, value: &toml_edit::Item) -> Option<()> {
     match key {
         "refuse" => {
             let status = u16::try_from(value.as_integer()?).ok()?;
-            plan.reception = Reception::Refuse { status, retry_after_s: Some(5) };
+            plan.reception = Reception::Refuse { status, reason: None, retry_after_s: Some(5) };
         }
         "forward" => {
             let to = value.as_str().filter(|to| !to.is_empty()).map(Template::parse).transpose().ok()?;

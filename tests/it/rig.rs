@@ -389,6 +389,14 @@ impl Program {
         }
     }
 
+    /// Asks it to end, as `kill` does, and waits until it has.
+    pub(crate) fn terminate(&mut self, within: Duration) {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
+        let until = Instant::now() + within;
+        // Its lines end when it has; one that does not listen is killed when this is dropped.
+        while asked.is_ok() && self.lines.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
+    }
+
     pub(crate) fn said(&self) -> String {
         let from = self.said.len().saturating_sub(80);
         self.said[from..].join("\n")

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use ringback::guard::{Access, Contacts, InForce, Protection, Strangers};
 use ringback::model::{Pii, Secret};
 use ringback::sip::{
     ClientCertificates, Dial, Failure, SipCommand, SipConfig, SipEvent, SipTls, TlsError, TlsIdentity, Transport, Trust,
 };
+use ringback::trunk::Inbound;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -17,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use crate::sip_guard::trunk;
 use crate::sip_names::Zone;
 use crate::sip_probe::{Gateway, Line, SDP, Wire, until};
 
@@ -83,10 +86,15 @@ type ClientEnd = Wire<client::TlsStream<TcpStream>>;
 
 /// A gateway with one TLS listener.
 async fn listening(tls: SipTls) -> (Gateway, SocketAddr) {
+    listening_to(tls, Access::open()).await
+}
+
+/// As [`listening`], to these peers only.
+async fn listening_to(tls: SipTls, access: Access) -> (Gateway, SocketAddr) {
     ringback::services::tls::install();
-    let gateway =
-        Gateway::with(SipConfig { listen_tls: vec!["127.0.0.1:0".parse().unwrap()], tls, ..SipConfig::default() })
-            .await;
+    let listen_tls = vec!["127.0.0.1:0".parse().unwrap()];
+    let access = InForce::new(access);
+    let gateway = Gateway::with(SipConfig { listen_tls, tls, access, ..SipConfig::default() }).await;
     let at = gateway.at(Transport::Tls);
     (gateway, at)
 }
@@ -148,6 +156,33 @@ async fn a_call_over_mutual_tls_brings_the_names_of_the_peer() {
     let bye = wire.expect("BYE").await;
     assert!(bye.header("via").starts_with("SIP/2.0/TLS "));
     wire.send(bye.response("200 OK", "", "", "")).await;
+}
+
+#[tokio::test]
+async fn a_trunk_is_known_by_the_name_in_its_certificate() {
+    let authority = Authority::new();
+    let tls = SipTls {
+        identity: Some(authority.card(&["gateway.test"]).identity()),
+        client_certificates: ClientCertificates::Request,
+        client_ca: Some(authority.pem.clone().into_bytes()),
+        ..SipTls::default()
+    };
+    let inbound = Inbound { tls_names: vec!["pbx.example".into()], ..Inbound::default() };
+    let rules = Protection { strangers: Strangers::Forbidden, ..Protection::default() };
+    let access = Access::new(&[trunk("pbx", inbound)], |_| None, rules, Contacts::default());
+    let (mut gateway, at) = listening_to(tls, access).await;
+
+    for (n, stranger) in [None, Some(authority.card(&["other.example"]))].into_iter().enumerate() {
+        let mut wire = connect(at, &authority, stranger.as_ref()).await.unwrap();
+        wire.send(line(at).request("INVITE", 1, &format!("z9hG4bKstranger{n}"), "", SDP)).await;
+        wire.expect("SIP/2.0 403").await;
+    }
+    let mut wire = connect(at, &authority, Some(&authority.card(&["PBX.example"]))).await.unwrap();
+    wire.send(line(at).invite()).await;
+    wire.expect("SIP/2.0 100").await;
+    let SipEvent::Invited { invite, .. } = gateway.event().await else { panic!() };
+
+    assert_eq!(invite.trunk.as_deref(), Some("pbx"));
 }
 
 #[tokio::test]

@@ -32,7 +32,8 @@ impl Check<'_> {
                 title: file.title.clone(),
                 is_trusted: file.trusted,
                 country,
-                codecs: self.codecs(&at.key("codecs"), &file.codecs),
+                codecs: self.codecs(&at.key("codecs"), file.codecs.as_deref().unwrap_or(&CODECS)),
+                leads_codecs: file.codecs.is_some(),
                 inbound: inbound.unwrap_or_default(),
                 outbound,
                 registration: None,
@@ -369,6 +370,9 @@ impl Check<'_> {
         IdentityRules { verify, sign }
     }
 }
+
+/// What is offered where nothing is said.
+const CODECS: [raw::Codec; 2] = [raw::Codec::Pcmu, raw::Codec::Pcma];
 
 /// Headers that our calls bear anyway, beside those that steer SIP.
 const OURS: [&str; 32] = [

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Secret;
 
 /// `trunks/ID.toml`: one SIP peer.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["version", "title"]))]
 pub struct TrunkFile {
@@ -20,9 +20,10 @@ pub struct TrunkFile {
     /// understood, and others stay as they are written.
     #[schemars(length(min = 2, max = 2))]
     pub country: Option<String>,
-    /// Codecs in order of preference.
+    /// Codecs in order of preference, which also goes before the order that the peer offers. Left out: `pcmu` and `pcma`,
+    /// and in answers the peer's order.
     #[schemars(length(min = 1, max = 2))]
-    pub codecs: Vec<Codec>,
+    pub codecs: Option<Vec<Codec>>,
     /// What the peer says of a caller is believed: `P-Asserted-Identity`, `Remote-Party-ID`, forwarding headers and
     /// verification results. Only for a carrier or PBX that takes these headers away from its own customers.
     pub trusted: bool,
@@ -38,24 +39,6 @@ pub struct TrunkFile {
     pub transfer: Referrals,
     /// Signed caller identities (STIR/SHAKEN).
     pub identity: Identity,
-}
-
-impl Default for TrunkFile {
-    fn default() -> TrunkFile {
-        TrunkFile {
-            version: 0,
-            title: String::new(),
-            country: None,
-            codecs: vec![Codec::Pcmu, Codec::Pcma],
-            trusted: false,
-            inbound: None,
-            outbound: None,
-            limits: TrunkLimits::default(),
-            session: Session::default(),
-            transfer: Referrals::default(),
-            identity: Identity::default(),
-        }
-    }
 }
 
 /// How audio is written.

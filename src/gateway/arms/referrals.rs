@@ -3,19 +3,22 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use metrics::counter;
 use tracing::warn;
 
 use super::{Arms, LegWire, failed, local};
 use crate::call::{Cause, Event, ReferProgress};
 use crate::config::Destination;
+use crate::gateway::clock::unix_ms;
 use crate::gateway::mailbox::Post;
 use crate::gateway::registry::Door;
 use crate::media::RtpPeer;
 use crate::model::{Address, Codec, LegId, Pii};
+use crate::route::Asked;
 use crate::sdp::{self, Offer};
 use crate::sip::{Dial, DialogId, Invite, Refer, ReferOrder, SipCommand};
-use crate::trunk::Trunk;
+use crate::trunk::{Trunk, numbers};
 
 /// Somebody at the door who wants a party's place.
 #[derive(Debug)]
@@ -84,7 +87,12 @@ impl Arms {
     /// had been called.
     fn resolve(&self, trunk: Option<String>, to: &Pii<Address>) -> Result<(Option<String>, Pii<Address>), Cause> {
         let Some(called) = self.own_user(to.reveal()) else { return Ok((trunk, to.clone())) };
-        let route = self.config.route(&called, trunk.as_deref().unwrap_or_default());
+        let by = trunk.as_ref().and_then(|trunk| self.config.trunks.get(trunk));
+        let country = by.and_then(|trunk| trunk.country.as_deref()).and_then(numbers::Country::of);
+        let number = numbers::normalise(&called, country.as_deref(), "");
+        let at = Timestamp::from_millisecond(unix_ms()).unwrap_or_default();
+        let asked = Asked { called: &number, at, ..Asked::of(&called, trunk.as_deref().unwrap_or_default()) };
+        let route = self.config.route(&asked);
         match route.map(|route| &route.to) {
             Some(Destination::Forward(forward)) if forward.to.is_none() => {
                 let to = called.parse().map_err(|_| Cause::NotFound)?;
@@ -183,7 +191,9 @@ impl Arms {
             }
             Guest::Sip { dialog, trunk, sdp, .. } => {
                 let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-                let local = local(&self.house, opened.port(), session_id);
+                let codecs = self.config.trunks.get(&trunk).map(|trunk| trunk.codecs.clone());
+                let codecs = codecs.unwrap_or_else(|| vec![Codec::Pcmu, Codec::Pcma]);
+                let local = local(&self.house, codecs, opened.port(), session_id);
                 let offer = sdp.as_deref().map(Offer::parse).transpose();
                 let answer = offer.ok().flatten().and_then(|offer| sdp::answer(&offer, &local).ok());
                 let Some((agreed, answer)) = answer else {

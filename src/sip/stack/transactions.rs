@@ -317,6 +317,12 @@ impl Stack {
         self.perform_asked(key, outputs, now);
     }
 
+    /// Forgets a request that is to get no answer. When it is repeated, it is as new.
+    pub(in crate::sip) fn ignore(&mut self, key: &TransactionKey) {
+        self.server.abandon(key);
+        self.served_over(key);
+    }
+
     pub(super) fn abandon(&mut self, key: &TransactionKey) {
         if self.server.abandon(key) {
             tracing::debug!("a SIP request was never answered by its dialog");

@@ -1,0 +1,9 @@
+//! A header's value through everything that reads headers.
+
+#![no_main]
+
+#[path = "../doors.rs"]
+#[allow(dead_code)]
+mod doors;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| doors::headers(octets));

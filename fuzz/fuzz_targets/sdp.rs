@@ -1,0 +1,9 @@
+//! A session description through offer and answer.
+
+#![no_main]
+
+#[path = "../doors.rs"]
+#[allow(dead_code)]
+mod doors;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| doors::sdp(octets));
