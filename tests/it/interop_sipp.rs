@@ -235,7 +235,7 @@ fn interop_sipp_changes_a_dialog_in_every_way() {
 
     let changes = Sipp::caller("uac_changes.xml", gateway.udp, "102", &["-m", "20", "-r", "5", "-d", "200"]);
     assert_no_failure(&changes.succeeds(secs(60)), "20");
-    let late = Sipp::caller("uac_late_offer.xml", gateway.udp, "102", &["-m", "5", "-r", "5", "-d", "200"]);
+    let late = Sipp::caller("uac_no_offer.xml", gateway.udp, "102", &["-m", "5", "-r", "5", "-d", "200"]);
     assert_no_failure(&late.succeeds(secs(60)), "5");
 
     gateway.assert_well();
