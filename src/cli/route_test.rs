@@ -13,7 +13,7 @@ use super::{EXIT_CODES, Exit, configuration, screen};
 use crate::config::{Config, Destination, Route};
 use crate::gateway::unix_ms;
 use crate::guard::dialling::{self, Attempt};
-use crate::model::{Address, Party, Pii, Vars};
+use crate::model::{Address, Attestation, Doubt, Party, Pii, Vars, Verdict, Verification, Via};
 use crate::route::Asked;
 use crate::trunk::{Shown, Trunk, arrive, numbers, present};
 
@@ -42,6 +42,9 @@ pub(super) struct Arguments {
     /// A header of the call; may be given several times
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(String, String)>,
+    /// What the caller's signed identity came to: passed, failed, none, or how well it is attested: A, B or C
+    #[arg(long, value_name = "WORD", value_parser = identity)]
+    identity: Option<Verification>,
     /// When, by the clock of this machine or with an offset; now, when left out
     #[arg(long, value_name = "TIME", value_parser = moment)]
     at: Option<Timestamp>,
@@ -101,6 +104,18 @@ struct Report {
     is_taken: bool,
 }
 
+fn identity(word: &str) -> Result<Verification, String> {
+    let attestation = Attestation::of(word);
+    let verdict = match word {
+        "failed" => Verdict::Failed(Doubt::Signature),
+        "none" => Verdict::Missing,
+        "passed" => Verdict::Passed,
+        _ if attestation.is_some() => Verdict::Passed,
+        _ => return Err("write passed, failed, none, A, B or C".to_owned()),
+    };
+    Ok(Verification { attestation, ..Verification::bare(verdict, Via::Identity) })
+}
+
 fn inward(arguments: &Arguments, config: &Config) -> Result<Report, String> {
     let (trunk, how) = match whose(arguments, config)? {
         Ok(found) => found,
@@ -130,6 +145,7 @@ fn inward(arguments: &Arguments, config: &Config) -> Result<Report, String> {
         trunk: &trunk.id,
         caller: (!arrival.caller.anonymous).then(|| arrival.caller.user.reveal().as_str()),
         headers: &headers,
+        identity: arguments.identity.as_ref(),
         at,
     };
     let caller = asked.caller.unwrap_or("anonymous");

@@ -13,7 +13,7 @@ use crate::store::{CallTrace, Store, TracedMessage};
 
 /// Show the SIP messages of a call: a ladder, then each message.
 ///
-/// Kept are those of calls that failed, or of all, as [trace] in gateway.toml says. They hold numbers and names, but no
+/// Kept are those of calls that failed, or of all, as `[trace]` in gateway.toml says. They hold numbers and names, but no
 /// passwords and keys. Works beside a gateway that is running.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]

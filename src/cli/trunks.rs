@@ -17,7 +17,7 @@ use crate::model::limits;
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(super) struct Arguments {
-    /// The running gateway's admin listener: `listen` under [admin] in gateway.toml
+    /// The running gateway's admin listener: `listen` under `[admin]` in gateway.toml
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
     /// Print one JSON object: now_unix_ms, trunks

@@ -17,7 +17,7 @@ use crate::actions::{Method, ParameterType, Phase, TransferMethod};
 use crate::guard;
 use crate::model::limits;
 
-pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RoutesFile};
+pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RouteIdentity, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
     Referrals, Registration, Reliable, SendRefer, Session, Sign, TrunkFile, TrunkLimits, Verify,

@@ -210,6 +210,7 @@ impl Switchboard {
             trunk: &trunk.id,
             caller: (!arrival.caller.anonymous).then(|| arrival.caller.user.reveal().as_str()),
             headers: &invite.headers,
+            identity: identity.as_ref(),
             at: Timestamp::from_millisecond(began_unix_ms).unwrap_or_default(),
         };
         let Some(route) = config.route(&asked).cloned() else {

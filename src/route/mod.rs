@@ -11,7 +11,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::Pii;
+use crate::model::{Attestation, Pii, Verdict, Verification};
 
 pub use hours::{Days, Hours, HoursFault};
 pub use pattern::{Glob, Pattern, PatternFault};
@@ -27,8 +27,53 @@ pub struct Rule {
     pub caller: Option<CallerIs>,
     /// Only calls that bear all of these headers.
     pub headers: Vec<HeaderIs>,
+    /// Only callers whose identity came to one of these; empty: whatever it came to.
+    pub identity: Vec<IdentityIs>,
     /// Only within one of these times; empty: always.
     pub hours: Vec<Hours>,
+}
+
+/// What a caller's signed identity must have come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityIs {
+    /// It holds, however well the signer knows the caller.
+    Passed,
+    /// It holds, and the signer knows the caller this well.
+    Attested(Attestation),
+    /// It does not hold.
+    Failed,
+    /// There is none, or the trunk does not look.
+    Missing,
+}
+
+impl IdentityIs {
+    fn fits(self, identity: Option<&Verification>) -> bool {
+        let verdict = identity.map_or(Verdict::Missing, |identity| identity.verdict);
+        match self {
+            IdentityIs::Passed => verdict == Verdict::Passed,
+            IdentityIs::Attested(wanted) => {
+                verdict == Verdict::Passed && identity.is_some_and(|identity| identity.attestation == Some(wanted))
+            }
+            IdentityIs::Failed => matches!(verdict, Verdict::Failed(_)),
+            IdentityIs::Missing => verdict == Verdict::Missing,
+        }
+    }
+
+    fn covers(self, other: IdentityIs) -> bool {
+        self == other || (self == IdentityIs::Passed && matches!(other, IdentityIs::Attested(_)))
+    }
+
+    /// As it is written in a route.
+    pub fn label(self) -> &'static str {
+        match self {
+            IdentityIs::Passed => "passed",
+            IdentityIs::Attested(Attestation::A) => "A",
+            IdentityIs::Attested(Attestation::B) => "B",
+            IdentityIs::Attested(Attestation::C) => "C",
+            IdentityIs::Failed => "failed",
+            IdentityIs::Missing => "none",
+        }
+    }
 }
 
 /// Which callers.
@@ -62,6 +107,8 @@ pub struct Asked<'a> {
     pub caller: Option<&'a str>,
     /// The call's headers.
     pub headers: &'a [(String, Pii<String>)],
+    /// What the caller's signed identity came to; `None`: the trunk does not look at it.
+    pub identity: Option<&'a Verification>,
     /// When.
     pub at: Timestamp,
 }
@@ -79,6 +126,8 @@ pub enum WhyNot {
     NoHeader(String),
     /// This header says something else.
     Header(String),
+    /// The caller's identity came to something else.
+    Identity,
     /// Not at this time, which is told as it is where the first of the rule's clocks hangs.
     Hours(String),
 }
@@ -86,7 +135,8 @@ pub enum WhyNot {
 impl<'a> Asked<'a> {
     /// A call to a number by a trunk, of which nothing else is known.
     pub fn of(called: &'a str, trunk: &'a str) -> Asked<'a> {
-        Asked { called, called_raw: called, trunk, caller: Some(""), headers: &[], at: Timestamp::UNIX_EPOCH }
+        let (caller, at) = (Some(""), Timestamp::UNIX_EPOCH);
+        Asked { called, called_raw: called, trunk, caller, headers: &[], identity: None, at }
     }
 }
 
@@ -107,6 +157,9 @@ impl Rule {
         if !is_wanted {
             return Some(WhyNot::Caller);
         }
+        if !self.identity.is_empty() && !self.identity.iter().any(|wanted| wanted.fits(asked.identity)) {
+            return Some(WhyNot::Identity);
+        }
         self.headers.iter().find_map(|header| header.why_not(asked.headers)).or_else(|| self.outside_hours(asked.at))
     }
 
@@ -121,7 +174,13 @@ impl Rule {
             && (self.trunk.is_none() || self.trunk == other.trunk)
             && (self.caller.is_none() || self.caller == other.caller)
             && self.headers.iter().all(|header| other.headers.contains(header))
+            && self.takes_identities_of(other)
             && (self.hours.is_empty() || self.hours == other.hours)
+    }
+
+    fn takes_identities_of(&self, other: &Rule) -> bool {
+        let takes = |theirs: &IdentityIs| self.identity.iter().any(|own| own.covers(*theirs));
+        self.identity.is_empty() || (!other.identity.is_empty() && other.identity.iter().all(takes))
     }
 
     /// Whether it is for every call at any time.
@@ -130,6 +189,7 @@ impl Rule {
             && self.trunk.is_none()
             && self.caller.is_none()
             && self.headers.is_empty()
+            && self.identity.is_empty()
             && self.hours.is_empty()
     }
 }
@@ -163,6 +223,9 @@ impl fmt::Display for Rule {
                 None => write!(f, " with {}", header.name)?,
             }
         }
+        for (n, identity) in self.identity.iter().enumerate() {
+            write!(f, "{}{}", if n == 0 { " identity " } else { " or " }, identity.label())?;
+        }
         for (n, hours) in self.hours.iter().enumerate() {
             write!(f, "{}{hours}", if n == 0 { " " } else { " or " })?;
         }
@@ -178,6 +241,7 @@ impl fmt::Display for WhyNot {
             WhyNot::Caller => f.write_str("another caller"),
             WhyNot::NoHeader(name) => write!(f, "no header {name}"),
             WhyNot::Header(name) => write!(f, "header {name} says something else"),
+            WhyNot::Identity => f.write_str("the caller's identity came to something else"),
             WhyNot::Hours(clock) => write!(f, "not at this time, {clock}"),
         }
     }
@@ -186,9 +250,17 @@ impl fmt::Display for WhyNot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Via;
 
     fn rule(called: &str) -> Rule {
-        Rule { called: called.parse().unwrap(), trunk: None, caller: None, headers: Vec::new(), hours: Vec::new() }
+        Rule {
+            called: called.parse().unwrap(),
+            trunk: None,
+            caller: None,
+            headers: Vec::new(),
+            identity: Vec::new(),
+            hours: Vec::new(),
+        }
     }
 
     fn asked<'a>(called: &'a str, headers: &'a [(String, Pii<String>)]) -> Asked<'a> {
@@ -198,8 +270,29 @@ mod tests {
             trunk: "carrier",
             caller: Some("+442079460000"),
             headers,
+            identity: None,
             at: "2026-11-20T09:00:00Z".parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn a_route_may_ask_how_well_the_caller_is_known() {
+        let known = |attestation| Verification {
+            attestation: Some(attestation),
+            ..Verification::bare(Verdict::Passed, Via::Identity)
+        };
+        let of = |identity: &[IdentityIs]| Rule { identity: identity.to_vec(), ..rule("*") };
+        let (full, partial) = (known(Attestation::A), known(Attestation::B));
+        let takes = |rule: &Rule, identity| {
+            rule.why_not(&Asked { identity, ..Asked::of("100", "carrier") }) != Some(WhyNot::Identity)
+        };
+        let (best, passed) = (of(&[IdentityIs::Attested(Attestation::A)]), of(&[IdentityIs::Passed]));
+        let doubtful = of(&[IdentityIs::Failed, IdentityIs::Missing]);
+
+        assert!(takes(&best, Some(&full)) && !takes(&best, Some(&partial)) && !takes(&best, None));
+        assert!(takes(&passed, Some(&partial)) && !takes(&doubtful, Some(&full)) && takes(&doubtful, None));
+        assert!(passed.covers(&best) && !best.covers(&passed) && rule("*").covers(&best) && !best.covers(&rule("*")));
+        assert_eq!(doubtful.to_string(), "* identity failed or none");
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl Sip {
         let (screen, began) = (Screen::new(new_key(), config.access.clone()), Instant::now());
         let sieve = screen.clone();
         gate.set_filter(move |source| sieve.listens_to(began.elapsed(), source));
+        let access = config.access.clone();
+        gate.set_known(move |source| {
+            let access = access.now();
+            access.is_open() || access.is_listed(source)
+        });
         let (events, events_out) = mpsc::channel(config.events.max(1));
         let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,18 +21,42 @@ use crate::rig::{
 };
 
 /// A softphone, remote-controlled.
-struct Baresip {
+pub(crate) struct Baresip {
     folder: TempDir,
+    sip: SocketAddr,
     control: TcpStream,
     buffer: Vec<u8>,
     _program: Program,
 }
 
+/// A port whose next one is free as well: baresip takes that for TLS.
+fn free_pair() -> SocketAddr {
+    let is_free =
+        |at: &SocketAddr| at.port().checked_add(1).is_some_and(|next| TcpListener::bind((at.ip(), next)).is_ok());
+    std::iter::repeat_with(free_port).take(100).find(is_free).expect("of a hundred ports, one is free")
+}
+
 impl Baresip {
     fn start() -> Baresip {
+        Baresip::start_with("", "")
+    }
+
+    /// With a certificate of its own, which it also shows where it calls, and an authority that it trusts. It answers
+    /// whoever calls.
+    pub(crate) fn start_with_tls(certificate: &str, authority: &str) -> Baresip {
+        let settings = format!("sip_certificate {certificate}\nsip_cafile {authority}\n");
+        Baresip::start_with(&settings, ";transport=tls;answermode=auto")
+    }
+
+    /// Where it listens for TLS: one port above the other.
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        SocketAddr::new(self.sip.ip(), self.sip.port() + 1)
+    }
+
+    fn start_with(settings: &str, account: &str) -> Baresip {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().display();
-        let (sip, control) = (free_port(), free_port());
+        let (sip, control) = (free_pair(), free_port());
         // Its call ends when its microphone's file does.
         write_tone(&folder.path().join("mouth.wav"), CALLER, 60_000, 8000);
         let config = format!(
@@ -40,12 +64,16 @@ impl Baresip {
              audio_source aufile,{dir}/mouth.wav\naudio_player aubridge,ear\nausrc_srate 8000\nauplay_srate 8000\n\
              ausrc_channels 1\nauplay_channels 1\nrtp_ports {}\nsnd_path {dir}\nctrl_tcp_listen {control}\n\
              module g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule_tmp account.so\n\
-             module_app menu.so\nmodule_app ctrl_tcp.so\n",
+             module_app menu.so\nmodule_app ctrl_tcp.so\n{settings}",
             rtp_ports()
         );
         fs::write(folder.path().join("config"), config).unwrap();
-        fs::write(folder.path().join("accounts"), format!("<sip:ada@{sip}>;regint=0;audio_codecs=PCMU/8000/1\n"))
-            .unwrap();
+        let (inside, outside) = match account.split_once(";answermode") {
+            Some((inside, answermode)) => (inside, format!(";answermode{answermode}")),
+            None => (account, String::new()),
+        };
+        let account = format!("<sip:ada@{sip}{inside}>;regint=0;audio_codecs=PCMU/8000/1{outside}\n");
+        fs::write(folder.path().join("accounts"), account).unwrap();
         fs::write(folder.path().join("contacts"), "").unwrap();
         let mut command = Command::new("baresip");
         command.arg("-f").arg(folder.path());
@@ -55,7 +83,7 @@ impl Baresip {
         let mut program = Program::start(command);
         program.says("baresip is ready", Duration::from_secs(20));
         let control = TcpStream::connect(control).expect("baresip takes orders");
-        Baresip { folder, control, buffer: Vec::new(), _program: program }
+        Baresip { folder, sip, control, buffer: Vec::new(), _program: program }
     }
 
     fn order(&mut self, command: &str, parameters: &str) {
@@ -65,7 +93,7 @@ impl Baresip {
     }
 
     /// Waits for an event of this type; others are passed over.
-    fn event(&mut self, kind: &str, within: Duration) -> Value {
+    pub(crate) fn event(&mut self, kind: &str, within: Duration) -> Value {
         let until = Instant::now() + within;
         loop {
             while let Some(message) = self.take_message() {

@@ -11,11 +11,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::interop_sipp::Sipp;
+use crate::interop_tls::Cards;
 use crate::rig::{Gateway, Program, Rig, free_port, shared};
 use crate::source::root;
 
 /// A running proxy.
-struct Kamailio {
+pub(crate) struct Kamailio {
     program: Program,
     _folder: TempDir,
 }
@@ -24,12 +25,36 @@ impl Kamailio {
     /// Takes calls at `proxy` to the gateway, and the gateway's own calls to `world`. It is ready when the gateway has
     /// answered its OPTIONS.
     fn start(proxy: SocketAddr, gateway: &str, world: SocketAddr) -> Kamailio {
+        Kamailio::start_with(proxy, gateway, world, "")
+    }
+
+    /// The same, with TLS beside the others: it shows its certificate, and asks for the other's.
+    pub(crate) fn start_with_tls(proxy: SocketAddr, gateway: &str, world: SocketAddr, cards: &Cards) -> Kamailio {
+        let own = free_port();
+        let tls = format!(
+            "enable_tls=yes\nlisten=tls:{own}\nloadmodule \"tls.so\"\nmodparam(\"tls\", \"tls_method\", \"TLSv1.2+\")\n\
+             modparam(\"tls\", \"certificate\", \"{}\")\nmodparam(\"tls\", \"private_key\", \"{}\")\n\
+             modparam(\"tls\", \"ca_list\", \"{}\")\nmodparam(\"tls\", \"verify_certificate\", 1)\n\
+             modparam(\"tls\", \"require_certificate\", 1)\n",
+            cards.path("proxy.pem"),
+            cards.path("proxy.key"),
+            cards.path("ca.pem"),
+        );
+        Kamailio::start_with(proxy, gateway, world, &tls)
+    }
+
+    fn start_with(proxy: SocketAddr, gateway: &str, world: SocketAddr, tls: &str) -> Kamailio {
         let folder = tempfile::tempdir().unwrap();
         let config = fs::read_to_string(root().join("tests/interop/kamailio/proxy.cfg")).unwrap();
         let here = folder.path().display().to_string();
-        let config = [("@PROXY@", proxy.to_string()), ("@WORLD@", world.to_string()), ("@FOLDER@", here.clone())]
-            .iter()
-            .fold(config, |config, (word, value)| config.replace(word, value));
+        let config = [
+            ("@PROXY@", proxy.to_string()),
+            ("@WORLD@", world.to_string()),
+            ("@FOLDER@", here.clone()),
+            ("#@TLS@", tls.to_owned()),
+        ]
+        .iter()
+        .fold(config, |config, (word, value)| config.replace(word, value));
         fs::write(folder.path().join("proxy.cfg"), config).unwrap();
         // 9: to be asked, and not to be used before it has answered.
         fs::write(folder.path().join("gateways.list"), format!("1 {gateway} 9 0\n")).unwrap();
@@ -43,7 +68,7 @@ impl Kamailio {
     }
 
     /// Waits until it has passed on a request of this kind.
-    fn passed(&mut self, what: &str) {
+    pub(crate) fn passed(&mut self, what: &str) {
         self.program.says(&format!("ringback-test: {what}"), secs(10));
     }
 }

@@ -76,7 +76,7 @@ impl Sipp {
 // Each SIPp has its own media ports, below the gateways' and the phones'.
 fn media_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    6_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10 * 900
+    6_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 30 * 300
 }
 
 #[test]

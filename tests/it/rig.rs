@@ -235,6 +235,7 @@ pub(crate) struct Gateway {
     pub(crate) tcp: SocketAddr,
     pub(crate) admin: SocketAddr,
     log: PathBuf,
+    ready: Value,
 }
 
 impl Gateway {
@@ -260,15 +261,14 @@ impl Gateway {
         });
         let ready: Value = serde_json::from_str(&ready).unwrap_or_else(|error| panic!("{error}: {ready}"));
         assert_eq!(ready["ready"], true, "{ready}");
-        let address = |transport: &str| {
-            let listed = ready["sip"].as_array().expect("the ready line lists SIP addresses");
-            let is_it =
-                |entry: &&Value| entry["transport"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(transport));
-            let found = listed.iter().find(is_it).unwrap_or_else(|| panic!("no {transport} in {ready}"));
-            found["address"].as_str().unwrap().parse().unwrap()
-        };
         let admin = ready["admin"].as_str().expect("the ready line names the admin listener").parse().unwrap();
-        Gateway { udp: address("udp"), tcp: address("tcp"), admin, child, log }
+        Gateway { udp: listener(&ready, "udp"), tcp: listener(&ready, "tcp"), admin, child, log, ready }
+    }
+
+    /// Where it listens by this transport.
+    #[allow(dead_code, reason = "the benches know only UDP and TCP")]
+    pub(crate) fn address(&self, transport: &str) -> SocketAddr {
+        listener(&self.ready, transport)
     }
 
     /// Its process id.
@@ -323,6 +323,13 @@ impl Drop for Gateway {
             eprintln!("the gateway said:\n{}", self.log());
         }
     }
+}
+
+fn listener(ready: &Value, transport: &str) -> SocketAddr {
+    let listed = ready["sip"].as_array().expect("the ready line lists SIP addresses");
+    let is_it = |entry: &&Value| entry["transport"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(transport));
+    let found = listed.iter().find(is_it).unwrap_or_else(|| panic!("no {transport} in {ready}"));
+    found["address"].as_str().unwrap().parse().unwrap()
 }
 
 /// The gateway's binary: the one under test, or with `RINGBACK_BIN` another, a release build say.

@@ -6,7 +6,8 @@ use super::trunks::is_token;
 use super::{At, Check, Kind, Mistake, code};
 use crate::call::Cause;
 use crate::config::{Destination, raw};
-use crate::route::{CallerIs, Days, Glob, HeaderIs, Hours, HoursFault, Pattern, Rule};
+use crate::model::Attestation;
+use crate::route::{CallerIs, Days, Glob, HeaderIs, Hours, HoursFault, IdentityIs, Pattern, Rule};
 
 /// A route without its plan.
 #[derive(Debug)]
@@ -73,7 +74,15 @@ impl Check<'_> {
         let at_hours = at.key("hours");
         let hours = route.hours.iter().enumerate();
         let hours = hours.filter_map(|(n, hours)| self.hours(&at_hours.item(n), hours)).collect();
-        Rule { called, trunk: route.trunk.clone(), caller, headers, hours }
+        let identity = route.identity.iter().map(|identity| match identity {
+            raw::RouteIdentity::A => IdentityIs::Attested(Attestation::A),
+            raw::RouteIdentity::B => IdentityIs::Attested(Attestation::B),
+            raw::RouteIdentity::C => IdentityIs::Attested(Attestation::C),
+            raw::RouteIdentity::Passed => IdentityIs::Passed,
+            raw::RouteIdentity::Failed => IdentityIs::Failed,
+            raw::RouteIdentity::Missing => IdentityIs::Missing,
+        });
+        Rule { called, trunk: route.trunk.clone(), caller, headers, identity: identity.collect(), hours }
     }
 
     /// A pattern of numbers. One that is wrong is reported, and stands for no number that there is.

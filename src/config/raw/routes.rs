@@ -35,6 +35,10 @@ pub struct Route {
     /// Only calls that bear all of these headers.
     #[schemars(length(max = 16))]
     pub header: Vec<RouteHeader>,
+    /// Only callers whose signed identity came to one of these (STIR/SHAKEN). The trunk must `verify`, or be `trusted` with
+    /// its verdicts.
+    #[schemars(length(max = 6))]
+    pub identity: Vec<RouteIdentity>,
     /// Only within one of these times.
     #[schemars(length(max = 32))]
     pub hours: Vec<RouteHours>,
@@ -67,6 +71,26 @@ pub struct RouteHeader {
     /// Its value, without regard to case; with `*` at either end for whatever is there. Left out, any.
     #[schemars(length(min = 1, max = 256))]
     pub value: Option<String>,
+}
+
+/// What a caller's signed identity came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RouteIdentity {
+    /// It holds, and the signer knows that the caller may use the number.
+    A,
+    /// It holds, and the signer knows the caller, not the number.
+    B,
+    /// It holds, and the signer knows only where the call came in.
+    C,
+    /// It holds, however well the signer knows the caller.
+    #[serde(rename = "passed")]
+    Passed,
+    /// It does not hold.
+    #[serde(rename = "failed")]
+    Failed,
+    /// There is none.
+    #[serde(rename = "none")]
+    Missing,
 }
 
 /// Hours of some days. Those that end before they begin end on the next day.

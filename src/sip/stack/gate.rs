@@ -15,6 +15,7 @@ type Filter = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
 #[derive(Clone, Default)]
 pub(in crate::sip) struct Gate {
     filter: Arc<ArcSwapOption<Filter>>,
+    known: Arc<ArcSwapOption<Filter>>,
     seats: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -29,6 +30,15 @@ impl Gate {
     /// Asked for each connection and datagram, before anything in it is read: `false` meets silence.
     pub(in crate::sip) fn set_filter(&self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) {
         self.filter.store(Some(Arc::new(Box::new(filter))));
+    }
+
+    /// Whom we tell that we could not read something. Without it, nobody is told.
+    pub(in crate::sip) fn set_known(&self, known: impl Fn(IpAddr) -> bool + Send + Sync + 'static) {
+        self.known.store(Some(Arc::new(Box::new(known))));
+    }
+
+    pub(super) fn knows(&self, source: IpAddr) -> bool {
+        self.known.load().as_ref().is_some_and(|known| known(source))
     }
 
     pub(super) fn lets_in(&self, source: IpAddr) -> bool {

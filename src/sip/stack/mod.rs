@@ -15,6 +15,7 @@ mod links;
 mod poll;
 mod tls;
 mod transactions;
+mod unreadable;
 mod websocket;
 mod within;
 

@@ -13,10 +13,12 @@ use tokio::time::Instant;
 use super::super::counters::Counts;
 use super::super::event::Transport;
 use super::super::net::Hop;
+use super::super::wire::new_token;
 use super::clockwork::Alarm;
 use super::connection::{ConnectionId, Event};
 use super::links::Route;
 use super::transactions::From;
+use super::unreadable;
 use super::{Happening, Stack};
 use crate::model::limits;
 
@@ -74,10 +76,17 @@ impl Stack {
         if octets.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
             return;
         }
-        let Ok(message) = parse_datagram(Bytes::copy_from_slice(octets), &self.limits) else {
-            return Counts::add(&self.counts.garbage);
-        };
         let route = Route::Datagram { endpoint, to: from };
+        let Ok(message) = parse_datagram(Bytes::copy_from_slice(octets), &self.limits) else {
+            Counts::add(&self.counts.garbage);
+            // Strangers learn nothing, and nobody is answered at somebody else's request.
+            if self.links.gate.knows(from.ip())
+                && let Some(refusal) = unreadable::refusal(octets, &new_token())
+            {
+                self.links.send(route, refusal.into());
+            }
+            return;
+        };
         let from = From { peer: Hop::new(from, Transport::Udp), endpoint, route, tls_names: Arc::default() };
         self.on_message(message, from, now);
     }
