@@ -5,8 +5,9 @@
 //!
 //! # The story of one call
 //!
-//! 1. An INVITE comes in. [`sip`] validates it, says 100, and begins a dialog; the [`gateway`] recognises the trunk, finds
-//!    the route and takes an RTP port from [`media`]. [`sdp`] answers the offer.
+//! 1. An INVITE comes in. [`sip`] asks the [`guard`] whose [`trunk`] it is, validates it, says 100, and begins a dialog; the
+//!    [`gateway`] has a signed identity judged by [`stir`], finds the [`route`] and takes an RTP port from [`media`].
+//!    [`sdp`] answers the offer.
 //! 2. The call is born: a [`call::Call`] with its [`actions::Plan`]. From here on it is told what happens
 //!    ([`call::Event`]) and says what to do ([`call::Command`]). First it says: ring, run these lookups, dial the agent.
 //! 3. While it rings, [`services`] ask the CRM, and [`agent`] opens the vendor's socket. When both are there, or when the

@@ -310,17 +310,6 @@ impl Arms {
         }
     }
 
-    #[allow(dead_code, reason = "forwarded calls are the first to have something to hear before the answer")]
-    /// Lets the caller hear what comes before the answer, by a provisional answer with our description (183).
-    pub(super) async fn progress(&mut self) {
-        let Some(LegWire::Sip { answer: Some(answer), .. }) = self.legs.get(&LegId::CALLER) else { return };
-        let (sdp, agreed) = (answer.sdp.clone(), answer.agreed.clone());
-        self.tell_dialog(LegId::CALLER, SipCommand::Progress { status: 183, sdp: Some(sdp) }).await;
-        if let Some(agreed) = agreed {
-            self.open_media(LegId::CALLER, &agreed);
-        }
-    }
-
     /// For a caller whose offer has nothing that we know.
     fn spoken_here(&self) -> String {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };

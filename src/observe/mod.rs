@@ -61,7 +61,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_sip_connections", Gauge, "connections open now"),
     ("ringback_sip_connections_refused_total", Counter, "connections not let in: too many, or shut out"),
     ("ringback_sip_dropped_total", Counter, "messages too broken to answer"),
-    ("ringback_sip_garbage_total", Counter, "datagrams that are no SIP"),
+    ("ringback_sip_garbage_total", Counter, "datagrams and streams that cannot be read as SIP"),
     ("ringback_sip_handshakes_failed_total", Counter, "connections on which TLS or WebSocket was not agreed on"),
     ("ringback_sip_merged_total", Counter, "requests that came twice by different ways (482)"),
     (

@@ -1,4 +1,5 @@
-//! Who may connect at all: a filter that others feed, and a bound on connections in all and of one source.
+//! Who may connect at all and who is told of garbage: filters that others feed, and a bound on connections in all and of
+//! one source.
 
 use std::collections::HashMap;
 use std::fmt;
