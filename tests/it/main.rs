@@ -35,6 +35,7 @@ mod sip_digest;
 mod sip_door;
 mod sip_early;
 mod sip_forward;
+mod sip_forward_early;
 mod sip_guard;
 mod sip_in;
 mod sip_lossy;
