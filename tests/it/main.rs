@@ -32,6 +32,7 @@ mod rig;
 mod services_http;
 mod sip_dialogs;
 mod sip_digest;
+mod sip_digest_within;
 mod sip_door;
 mod sip_early;
 mod sip_forward;
