@@ -3,6 +3,7 @@
 mod agent_realtime;
 mod architecture;
 mod bad_input;
+mod bench_capacity;
 mod caller;
 mod cli_commands;
 mod cli_phone;
