@@ -27,6 +27,8 @@ mod control;
 #[cfg(feature = "shell")]
 mod ports;
 #[cfg(feature = "shell")]
+mod tape;
+#[cfg(feature = "shell")]
 mod wav;
 #[cfg(feature = "shell")]
 mod worker;
@@ -43,7 +45,7 @@ pub use ingress::{Arrival, Ingress, IngressStats};
 pub use notice::{LegStats, Notice, Noticed};
 pub use player::{Clip, PlayOver, Player};
 pub use playout::Playout;
-pub use recorder::{Pair, Timeline};
+pub use recorder::{MASK_BACK_MAX, Pair, Timeline};
 pub use rtp::{HEADER_LEN, Header, RtpError};
 pub use rtp_leg::RtpPeer;
 
@@ -51,5 +53,7 @@ pub use rtp_leg::RtpPeer;
 pub use control::{CallMedia, MediaError, Workers, WorkersConfig};
 #[cfg(feature = "shell")]
 pub use ports::RtpPorts;
+#[cfg(feature = "shell")]
+pub use tape::{MasterKey, Opened, SEALED, SealError, TapeFormat, TapeOrder, destroy, key_path, unseal};
 #[cfg(feature = "shell")]
 pub use wav::{WavError, load_clip};

@@ -228,6 +228,12 @@ pub const REORDER_MAX: usize = 32;
 /// Audio between a worker and the disk. A disk that stalls longer leaves silence in the recording, counted.
 pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
 
+/// How much of a recording a crash may cost: as often what was recorded is made a file that can be opened.
+pub const RECORDING_FLUSH_EVERY: Duration = Duration::from_secs(5);
+
+/// Threads that write recordings. One writes two thousand calls as WAV, and some three hundred as Opus, which it encodes.
+pub const RECORDING_THREADS: usize = 2;
+
 /// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
 
