@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::g711::ULAW_SILENCE;
-use crate::model::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Time};
+use crate::model::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Time, ULAW_SILENCE};
 
 /// 20 ms of both channels, µ-law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::g711::{ULAW_SILENCE, decode_ulaw};
+use super::g711::decode_ulaw;
 use super::notice::{Notice, Noticed};
 use super::recorder::Pair;
 use super::tape::{TapeFile, TapeOrder};
 use crate::model::limits::{RECORDER_QUEUE_MAX, RECORDING_FLUSH_EVERY, RECORDING_THREADS, RECORDINGS_OPENING_MAX};
-use crate::model::{CallId, FRAME_MS, FRAME_SAMPLES, LegId};
+use crate::model::{CallId, FRAME_MS, FRAME_SAMPLES, LegId, ULAW_SILENCE};
 
 /// Owns the threads; dropping it completes every recording.
 #[derive(Debug)]

@@ -186,6 +186,7 @@ fn transfer() -> TransferTo {
         music: Some(template("music.wav")),
         sorry: prompt("sorry.wav"),
         method: None,
+        early_media: None,
     }
 }
 
