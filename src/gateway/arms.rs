@@ -214,6 +214,7 @@ impl Arms {
                 self.check_media(leg, stopped);
             }
             Command::Record { leg } => self.record(leg),
+            Command::SetRecording { .. } | Command::NoteConsent { .. } => {}
             Command::TellAgent { leg, what } => self.tell_agent(leg, what),
             Command::Run { run, request } => self.ask(run, request),
             Command::StopRun { run } => {

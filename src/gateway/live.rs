@@ -252,5 +252,6 @@ fn broken(now: Time, after: Vec<String>) -> Outcome {
         runs: Vec::new(),
         turns: Vec::new(),
         after,
+        consent: None,
     }
 }

@@ -282,7 +282,7 @@ pub(super) fn secrets(config: &Config) -> Secrets {
     let of_steps = config.workflows.values().flat_map(|workflow| &workflow.steps).map(|step| &step.verb);
     let of_verbs = of_actions.chain(of_steps).filter_map(|verb| match verb {
         Verb::Api(api) => api.bearer.clone(),
-        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => None,
+        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) | Verb::Recording(_) => None,
     });
     let of_trunks = config.trunks.values().flat_map(|trunk| {
         let outbound = trunk.outbound.as_ref().and_then(|outbound| outbound.credentials.as_ref());

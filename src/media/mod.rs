@@ -36,6 +36,8 @@ mod pipe;
 #[cfg(feature = "shell")]
 mod ports;
 #[cfg(feature = "shell")]
+mod tape;
+#[cfg(feature = "shell")]
 mod wav;
 #[cfg(feature = "shell")]
 mod worker;
@@ -52,7 +54,7 @@ pub use g711::{Gain, alaw_to_ulaw, decode_alaw, decode_ulaw, encode_alaw, encode
 pub use ingress::{Arrival, Ingress, IngressStats};
 pub use notice::{LegStats, Notice, Noticed};
 pub use player::{Clip, PlayOver, Player};
-pub use recorder::{Pair, Timeline};
+pub use recorder::{MASK_BACK_MAX, Pair, Timeline};
 pub use resample::DELAY_MS;
 pub use rtp::{HEADER_LEN, Header, RtpError};
 pub use rtp_leg::{RtpPeer, Takes};
@@ -63,5 +65,7 @@ pub use control::{CallMedia, MediaError, Workers, WorkersConfig};
 pub use pipe::{PIPED, Pipe, PipeEnd, pipe};
 #[cfg(feature = "shell")]
 pub use ports::RtpPorts;
+#[cfg(feature = "shell")]
+pub use tape::{MasterKey, Opened, SEALED, SealError, TapeFormat, TapeOrder, destroy, key_path, unseal};
 #[cfg(feature = "shell")]
 pub use wav::{WavError, load_clip};
