@@ -5,6 +5,7 @@
 
 mod address;
 mod audio;
+mod barge_in;
 mod identity;
 mod ids;
 pub mod limits;
@@ -15,6 +16,7 @@ mod vars;
 
 pub use address::{Address, AddressError, Party};
 pub use audio::{Codec, Digit, FRAME_MS, FRAME_SAMPLES, Frame, SAMPLE_RATE};
+pub use barge_in::{BargeIn, DecidedBy, Interruptible};
 pub use identity::{Attestation, Doubt, Gap, Verdict, Verification, Via};
 pub use ids::{CallId, LegId, PlayId, RunId};
 pub use pii::{Pii, Secret, Vault};
