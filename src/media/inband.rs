@@ -167,7 +167,7 @@ mod tests {
             for tick in 0..30 {
                 let mut frame = [0xFF; FRAME_SAMPLES];
                 if sender.is_sending()
-                    && let Keyed::Event(packet) = sender.next(tick * 160)
+                    && let Keyed::Event(packet) = sender.next(tick * 160, SAMPLE_RATE)
                 {
                     packet.render(&mut frame);
                 }

@@ -1,18 +1,18 @@
 //! The worker's ear on a caller while an agent talks: who speaks, is it our echo, shall the agent be silent.
 //!
-//! Joins the parts: [`Voice`] hears, [`EchoGuard`] knows our own voice, [`Interrupter`] decides, [`Fader`] makes softer.
+//! Joins the parts: [`VoiceFinder`] hears, [`EchoGuard`] knows our own voice, [`Interrupter`] decides, [`Fader`] makes softer.
 //! While the agent is silent only the noise and the loudness of the line are learned.
 
 use super::barge_in::{AgentTurn, Interrupter, Move};
 use super::echo::EchoGuard;
 use super::fader::Fader;
-use super::voice::{Surroundings, Voice, VoiceStats};
+use super::voice::{Surroundings, VoiceFinder, VoiceStats};
 use crate::model::{BargeIn, SAMPLE_RATE};
 
 /// What listens to one caller for one agent.
 #[derive(Debug)]
 pub struct Listener {
-    voice: Voice,
+    voice: VoiceFinder,
     guard: EchoGuard,
     interrupter: Interrupter,
     fader: Fader,
@@ -24,7 +24,7 @@ impl Listener {
     /// Nothing was heard yet.
     pub fn new(policy: BargeIn) -> Listener {
         Listener {
-            voice: Voice::default(),
+            voice: VoiceFinder::default(),
             guard: EchoGuard::default(),
             interrupter: Interrupter::new(policy),
             fader: Fader::default(),

@@ -12,7 +12,7 @@ use crate::model::SAMPLE_RATE;
 
 /// The ear for one party's speech: 8 kHz in, a verdict for every 16 ms out.
 #[derive(Debug)]
-pub struct Voice {
+pub struct VoiceFinder {
     net: Net,
     wide: Upsampler,
     tones: ToneFinder,
@@ -76,7 +76,7 @@ pub struct VoiceStats {
     pub tones: u64,
 }
 
-/// What the caller of [`Voice::hear`] knows better than the microphone.
+/// What the caller of [`VoiceFinder::hear`] knows better than the microphone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Surroundings {
     /// What is softer is no speech, in dBFS: the echo that is to be expected. −96 for none.
@@ -92,9 +92,9 @@ impl Surroundings {
     pub const QUIET: Surroundings = Surroundings { bound_db: SILENT_DB, is_echoing: false, is_wanted: true };
 }
 
-impl Default for Voice {
-    fn default() -> Voice {
-        Voice {
+impl Default for VoiceFinder {
+    fn default() -> VoiceFinder {
+        VoiceFinder {
             net: Net(Detector::default_boxed()),
             wide: Upsampler::default(),
             tones: ToneFinder::default(),
@@ -111,7 +111,7 @@ impl Default for Voice {
     }
 }
 
-impl Voice {
+impl VoiceFinder {
     /// Takes audio of any length; calls `verdict` for every 16 ms that are complete with it.
     pub fn hear(&mut self, audio: &[i16], around: Surroundings, mut verdict: impl FnMut(Judged)) {
         let mut rest = audio;

@@ -1,6 +1,6 @@
-//! Voice activity, echo and barge-in over voices: what the pure parts make of real speech, in its own time.
+//! VoiceFinder activity, echo and barge-in over voices: what the pure parts make of real speech, in its own time.
 
-use ringback::media::{AgentTurn, Listener, Move, Surroundings, ToneKeys, Voice};
+use ringback::media::{AgentTurn, Listener, Move, Surroundings, ToneKeys, VoiceFinder};
 use ringback::model::{BargeIn, DecidedBy};
 
 use crate::voices::{SENTENCES, SPEECH, VOICES, noise, speak};
@@ -12,7 +12,7 @@ fn voices_are_heard_within_two_syllables() {
     let mut onsets = Vec::new();
     for (seed, sentence) in SPEECH.iter().flatten().enumerate() {
         let line = on_a_line(seed as u32, sentence, 8000, -60.0);
-        let mut voice = Voice::default();
+        let mut voice = VoiceFinder::default();
         let mut found = None;
         for frame in line.chunks(FRAME) {
             voice.hear(frame, Surroundings::QUIET, |judged| {
@@ -65,7 +65,7 @@ fn tones_noise_and_hum_silence_nobody() {
 
 #[test]
 fn a_silent_line_costs_nothing() {
-    let mut voice = Voice::default();
+    let mut voice = VoiceFinder::default();
     for frame in noise(3, 80_000, -62.0).chunks(FRAME) {
         voice.hear(frame, Surroundings::QUIET, |_| {});
     }
