@@ -88,6 +88,8 @@ struct Driver<W> {
     is_ready: bool,
     /// What the call was last told of the agent's voice.
     is_speaking: bool,
+    /// Sentences it was given to say.
+    says: u32,
     end: Option<End>,
     frames_sent: u64,
     frames_dropped: u64,
@@ -122,6 +124,7 @@ impl<W: Words> Driver<W> {
             is_heard_open: true,
             is_ready: false,
             is_speaking: false,
+            says: 0,
             end: None,
             frames_sent: 0,
             frames_dropped: 0,
@@ -248,7 +251,18 @@ impl<W: Words> Driver<W> {
         match next {
             Local::Heard(heard) => self.on_heard(heard),
             Local::Command(Some(AgentCommand::Close) | None) => self.end = Some(End::Closed),
-            Local::Command(Some(command)) => self.hear_from(|words, out| words.on_command(command, out)),
+            Local::Command(Some(command)) => self.on_command(command),
+        }
+    }
+
+    fn on_command(&mut self, command: AgentCommand) {
+        let is_say = matches!(command, AgentCommand::Say { .. });
+        self.says += u32::from(is_say);
+        let was_speaking = self.is_speaking;
+        self.hear_from(|words, out| words.on_command(command, out));
+        // What it will not say is over at once: whoever waits for it need not.
+        if is_say && !was_speaking && !self.is_speaking {
+            self.to_tell.push_back(AgentEvent::Quiet { says: self.says });
         }
     }
 
@@ -317,7 +331,10 @@ impl<W: Words> Driver<W> {
         let is_speaking = self.words.is_speaking();
         if is_speaking != self.is_speaking {
             self.is_speaking = is_speaking;
-            self.to_tell.push_back(if is_speaking { AgentEvent::Speaking } else { AgentEvent::Quiet });
+            self.to_tell.push_back(match is_speaking {
+                true => AgentEvent::Speaking,
+                false => AgentEvent::Quiet { says: self.says },
+            });
         }
     }
 
