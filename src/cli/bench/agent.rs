@@ -104,7 +104,8 @@ impl Agent {
                 self.clear();
                 noted.cleared = Some(mark.call);
             }
-            BURST_AT..ECHO_AGAIN_AT => {}
+            // The burst goes out, and what of it was cleared falls silent.
+            at if (BURST_AT..ECHO_AGAIN_AT).contains(&at) => {}
             _ => self.say(&Mark { call: mark.call, from: From::Echo, at: now }.frame()),
         }
         noted
