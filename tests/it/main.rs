@@ -28,6 +28,7 @@ mod media_support;
 mod mock;
 mod outside;
 mod realtime_server;
+mod recording;
 mod rig;
 mod services_http;
 mod sip_dialogs;
