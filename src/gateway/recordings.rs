@@ -112,7 +112,7 @@ struct Happened {
 }
 
 /// The recording of a call, as its call sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Taping {
     /// The file.
     pub(super) path: PathBuf,
@@ -176,6 +176,12 @@ impl Taping {
         let mut file = private().create(true).truncate(true).open(&new)?;
         file.write_all(&text)?;
         fs::rename(new, path)
+    }
+
+    /// Takes the page away, and whatever is left of the recording.
+    pub(super) fn destroy(&self) -> io::Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        delete(folder, &self.path, "the caller did not want it", unix_ms())
     }
 
     fn at_ms(&self) -> u64 {
@@ -295,7 +301,8 @@ mod tests {
         let cleared = clear(folder.path(), Duration::from_secs(30 * 86_400), 41 * day).unwrap();
 
         assert_eq!(cleared, 1);
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut left: Vec<String> = names.collect();
         left.sort();
         let mut expected = [
             format!("{held}.ogg"),

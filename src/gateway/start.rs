@@ -16,6 +16,7 @@ use super::clips::Clips;
 use super::clock::{HouseClock, unix_ms};
 use super::house::{House, Watched};
 use super::journals::Journals;
+use super::recordings::{self, Shelf};
 use super::registry::Registry;
 use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
@@ -81,6 +82,7 @@ impl Gateway {
         let store = Store::open(path).await.map_err(|error| StartError::new("store", path.display(), error))?;
         let journals = Journals::start(data.join("journals"))
             .map_err(|error| StartError::new("journals", data.display(), error))?;
+        let shelf = Shelf::new(&config).map_err(|error| StartError::new("master key of recordings", "", error))?;
         let media = &gateway.media;
         let workers = WorkersConfig {
             threads: media.threads,
@@ -130,6 +132,7 @@ impl Gateway {
             webhooks,
             workflows,
             journals,
+            shelf,
             watch,
             loader: options.loader,
             reloading: Mutex::new(()),
@@ -152,6 +155,7 @@ impl Gateway {
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
+        tasks.spawn(recordings::clear_away(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         // It panics on no number, and a plan that were missing would only cost the first caller its time.
         let _ = read.await;

@@ -70,10 +70,10 @@ impl WriterDesk {
     ///
     /// # Errors
     /// Gives the path back when too many wait to be opened.
-    pub(super) fn open(&self, call: CallId, leg: LegId, order: impl Into<TapeOrder>) -> Result<Tape, PathBuf> {
+    pub(super) fn open(&self, call: CallId, leg: LegId, order: TapeOrder) -> Result<Tape, PathBuf> {
         let (pairs, written) = sync_channel(QUEUE);
         let end = Arc::new(TapeEnd::default());
-        let opening = Opening { call, leg, order: order.into(), pairs: written, end: end.clone() };
+        let opening = Opening { call, leg, order, pairs: written, end: end.clone() };
         // The last octets of a UUIDv7 are chance, so calls spread evenly.
         let thread = usize::from(call.0.as_bytes()[15]) % self.opening.len();
         match self.opening[thread].try_send(opening) {
@@ -361,7 +361,7 @@ mod tests {
     fn both_ends(path: &Path) -> (Tape, Recording) {
         let (opening, to_open) = sync_channel(1);
         let desk = WriterDesk { opening: [opening].into() };
-        let tape = desk.open(CallId(Uuid::nil()), LegId(0), path.to_owned()).expect("there is room");
+        let tape = desk.open(CallId(Uuid::nil()), LegId(0), path.to_owned().into()).expect("there is room");
         (tape, Recording::open(to_open.recv().expect("was sent")))
     }
 

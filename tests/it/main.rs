@@ -30,6 +30,7 @@ mod media_voice;
 mod mock;
 mod outside;
 mod realtime_server;
+mod recording;
 mod rig;
 mod services_http;
 mod sip_dialogs;
