@@ -110,7 +110,6 @@ impl Tape {
         true
     }
 
-    #[cfg(test)]
     /// Instead of completing the recording destroys it.
     pub(super) fn discard(self) {
         self.end.is_unwanted.store(true, Ordering::Release);
