@@ -24,6 +24,7 @@ mod interop_tls;
 mod ladders;
 mod licences;
 mod media_calls;
+mod media_codecs;
 mod media_support;
 mod mock;
 mod outside;
