@@ -27,7 +27,7 @@ use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playi
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, ConsentResult, Destination, Event, Told, Wiring};
 use crate::config::Config;
-use crate::media::{CallMedia, MediaError, RtpPeer};
+use crate::media::{CallMedia, MediaError, RtpPeer, Takes};
 use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local};
 use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
@@ -272,10 +272,19 @@ impl Arms {
     }
 
     fn open_media(&self, leg: LegId, agreed: &Agreed) {
+        let mut takes = Takes::default();
+        for (place, format) in takes.iter_mut().zip(&agreed.also) {
+            *place = Some(*format);
+        }
         let peer = RtpPeer {
+            takes,
             dtmf_out: agreed.dtmf,
             dtmf_in: agreed.dtmf_in,
+            dtmf_clock: agreed.dtmf_clock,
+            comfort_noise: agreed.comfort_noise,
             packet_ms: agreed.ptime_ms,
+            packet_ms_max: agreed.ptime_max_ms,
+            opus: agreed.opus,
             is_held: !agreed.direction.sends(),
             ..RtpPeer::new(agreed.codec, agreed.payload_type, agreed.remote)
         };
@@ -409,8 +418,7 @@ impl Arms {
             }
         };
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-        let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
-        let local = local(&self.house, codecs, opened.port(), session_id);
+        let local = local(&self.house, trunk, opened.port(), session_id);
         self.dialling.insert(leg, dialling);
         self.place(leg, local, dial).await;
     }
@@ -618,9 +626,11 @@ fn failed(leg: LegId, cause: Cause) -> Event {
 }
 
 /// Our side of a leg's description.
-pub(super) fn local(house: &House, codecs: Vec<Codec>, port: u16, session_id: u64) -> Local {
+pub(super) fn local(house: &House, trunk: Option<&Trunk>, port: u16, session_id: u64) -> Local {
     let address = house.config().gateway.media.address;
-    Local { address, port, codecs, session_id, version: session_id }
+    let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
+    let comfort_noise = trunk.is_some_and(|trunk| trunk.comfort_noise);
+    Local { address, port, codecs, comfort_noise, session_id, version: session_id }
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

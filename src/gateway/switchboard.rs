@@ -229,7 +229,7 @@ impl Switchboard {
                 return self.refuse(dialog, Cause::Overload.status(), Some(5), "no_rtp_port").await;
             }
         };
-        let local = local(&self.house, trunk.codecs.clone(), port, session_id);
+        let local = local(&self.house, Some(trunk), port, session_id);
         let answer = match &offer {
             Ok(Some(offer)) => {
                 sdp::answer(offer, &local).ok().map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) })

@@ -35,6 +35,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Our order counts in answers as well, not the peer's.
     pub leads_codecs: bool,
+    /// Silence is described and not sent, where the peer takes that.
+    pub comfort_noise: bool,
     /// Who may call us from it.
     pub inbound: Inbound,
     /// How we call out through it; `None`: we do not.
@@ -358,6 +360,7 @@ pub(crate) mod tests {
             country: Some("IT".to_owned()),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             leads_codecs: false,
+            comfort_noise: false,
             inbound: Inbound::default(),
             outbound: None,
             registration: None,

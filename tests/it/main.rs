@@ -25,6 +25,7 @@ mod interop_tls;
 mod ladders;
 mod licences;
 mod media_calls;
+mod media_codecs;
 mod media_support;
 mod media_voice;
 mod mock;

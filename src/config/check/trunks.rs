@@ -41,6 +41,7 @@ impl Check<'_> {
                 country,
                 codecs: self.codecs(&at.key("codecs"), file.codecs.as_deref().unwrap_or(&CODECS)),
                 leads_codecs: file.codecs.is_some(),
+                comfort_noise: file.silence == raw::Silence::ComfortNoise,
                 inbound: inbound.unwrap_or_default(),
                 outbound,
                 registration,
@@ -91,6 +92,10 @@ impl Check<'_> {
             let codec = match codec {
                 raw::Codec::Pcmu => Codec::Pcmu,
                 raw::Codec::Pcma => Codec::Pcma,
+                raw::Codec::G722 => Codec::G722,
+                raw::Codec::Opus => Codec::Opus,
+                raw::Codec::L16Narrow => Codec::L16Narrow,
+                raw::Codec::L16Wide => Codec::L16Wide,
             };
             if codecs.contains(&codec) {
                 self.report(Mistake::error(code::TWICE, at.item(n), "this codec stands here twice"));

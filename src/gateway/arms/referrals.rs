@@ -190,9 +190,7 @@ impl Arms {
             }
             Guest::Sip { dialog, trunk, sdp, .. } => {
                 let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-                let codecs = self.config.trunks.get(&trunk).map(|trunk| trunk.codecs.clone());
-                let codecs = codecs.unwrap_or_else(|| vec![Codec::Pcmu, Codec::Pcma]);
-                let local = local(&self.house, codecs, opened.port(), session_id);
+                let local = local(&self.house, self.config.trunks.get(&trunk), opened.port(), session_id);
                 let offer = sdp.as_deref().map(Offer::parse).transpose();
                 let answer = offer.ok().flatten().and_then(|offer| sdp::answer(&offer, &local).ok());
                 let Some((agreed, answer)) = answer else {
