@@ -48,6 +48,19 @@ impl Call {
         self.move_on(|transfer| transfer.sounded(leg), out);
     }
 
+    /// The target that rings.
+    pub(super) fn rung_target(&self) -> Option<LegId> {
+        self.moving.as_ref().and_then(|moving| moving.transfer.ringing())
+    }
+
+    /// Somebody else answers for the target that rings.
+    pub(super) fn pick_up_target(&mut self, new: LegId, out: &mut Commands) {
+        if let Some(moving) = &mut self.moving {
+            moving.transfer.dialled(new);
+        }
+        self.on_target_answered(new, out);
+    }
+
     /// The target that the caller listens to while it waits.
     pub(super) fn heard_target(&self) -> Option<LegId> {
         self.moving.as_ref().and_then(|moving| moving.transfer.heard())

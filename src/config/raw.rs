@@ -19,8 +19,8 @@ use crate::model::limits;
 
 pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RouteIdentity, RoutesFile};
 pub use trunk::{
-    Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
-    Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, TrunkFile, TrunkLimits, Verify,
+    Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound, Price,
+    Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, Telling, TrunkFile, TrunkLimits, Verify,
 };
 
 /// `gateway.toml`: what the gateway listens on and what it may use.

@@ -21,7 +21,7 @@ use super::house::House;
 use super::mailbox::Post;
 use super::recordings::Taping;
 use super::registry::Door;
-use super::tolls::Pass;
+use super::tolls::{Pass, Wish};
 use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception, SetRecording};
 use crate::agent::AgentCommand;
@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer, Takes};
 use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local};
-use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
+use crate::sip::{Dial, DialogId, Diversion, Diverted, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 use crate::trunk::{Presented, Trunk, present};
 
@@ -61,8 +61,9 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
-    /// What the caller uses of its trunk, as long as the call lasts.
-    _pass: Pass,
+    /// What legs that came in use of their trunks, as long as they are there. Those that were dialled hold theirs in
+    /// `dialling`.
+    passes: HashMap<LegId, Pass>,
     came: Came,
     /// Trunks of legs that did not come by the caller's.
     trunks: HashMap<LegId, String>,
@@ -112,6 +113,8 @@ pub(super) struct Came {
     pub(super) max_forwards: u8,
     /// Who had diverted it before, topmost first (RFC 5806).
     pub(super) diversions: Vec<Pii<String>>,
+    /// Where it had been before, in order (RFC 7044).
+    pub(super) history: Vec<Pii<String>>,
 }
 
 impl Arms {
@@ -143,7 +146,7 @@ impl Arms {
             consent: None,
             noted: None,
             owes_description: false,
-            _pass: caller.pass,
+            passes: HashMap::from([(LegId::CALLER, caller.pass)]),
             came: caller.came,
             trunks: HashMap::new(),
             referral: None,
@@ -185,7 +188,8 @@ impl Arms {
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
             Command::Dial { leg, to: Destination::Address(to) } => {
                 let trunk = self.open.trunk.clone();
-                self.dial_address(leg, trunk, Dial::default(), &to).await;
+                let dial = Dial { diverted: Some(self.diverted(Diversion::Deflected)), ..Dial::default() };
+                self.dial_address(leg, trunk, dial, &to).await;
             }
             Command::Dial { leg, to: Destination::Trunk { trunk, to } } => {
                 let dial = self.passed_on();
@@ -374,11 +378,17 @@ impl Arms {
     /// What an INVITE says of a call that came in and is passed on.
     fn passed_on(&self) -> Dial {
         Dial {
-            diverted_from: Some(self.open.called.clone()),
+            diverted: Some(self.diverted(Diversion::Unconditional)),
             max_forwards: Some(self.came.max_forwards.saturating_sub(1)),
-            headers: self.came.diversions.iter().map(|value| ("Diversion".to_owned(), value.clone())).collect(),
             ..Dial::default()
         }
+    }
+
+    /// Whom the call was meant for; whether a trunk is told is for the trunk to say.
+    fn diverted(&self, by: Diversion) -> Box<Diverted> {
+        let Came { diversions, history, .. } = &self.came;
+        let (from, diversions, history) = (self.open.called.clone(), diversions.clone(), history.clone());
+        Box::new(Diverted { from, by, diversions, history, ..Diverted::default() })
     }
 
     /// What a trunk is shown of the caller.
@@ -397,7 +407,8 @@ impl Arms {
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
-        let pass = match self.house.tolls.let_out(&self.config, &self.plan, trunk, address.reveal(), &self.open) {
+        let wish = Wish { config: &self.config, plan: &self.plan, open: &self.open, trunk, to: address.reveal() };
+        let pass = match self.house.tolls.let_out(wish) {
             Ok(pass) => pass,
             Err(cause) => return self.post(failed(leg, cause)),
         };
@@ -451,9 +462,10 @@ impl Arms {
         if let Some(dialling) = self.dialling.get_mut(&leg) {
             let door = Arc::clone(&self.door);
             let most = self.config.gateway.protection.outbound_max;
+            let spent = dialling.spent();
             dialling.answered(self.tasks.spawn(async move {
-                // Nothing comes of waiting but the end of it.
-                let _ = timeout(most, std::future::pending::<()>()).await;
+                // It ends when it has lasted too long, or when the money is spent.
+                let _ = timeout(most, spent.notified()).await;
                 door.mailbox.post(Post::Event(Event::HungUp { leg, cause: Cause::TooLong }));
             }));
         }
@@ -481,6 +493,7 @@ impl Arms {
 
     fn forget(&mut self, leg: LegId) {
         self.dialling.remove(&leg);
+        self.passes.remove(&leg);
         if let Some(LegWire::Sip { dialog, .. }) = self.legs.remove(&leg) {
             self.house.registry.remove_dialog(dialog);
         }

@@ -21,7 +21,7 @@ use super::registry::Registry;
 use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
 use super::trunks::{TrunkState, Trunks};
-use super::{access, admin, ears, finish, sip_tls, upkeep};
+use super::{access, admin, ears, finish, sip_tls, tolls, upkeep};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
@@ -142,7 +142,7 @@ impl Gateway {
         if orphans > 0 {
             warn!(orphans, "calls of a process that died have been ended");
         }
-        house.tolls.recall(&house.store, &house.config()).await.map_err(|error| StartError::new("store", "", error))?;
+        house.tolls.resume(&house.store).await.map_err(|error| StartError::new("store", "", error))?;
         let mut tasks = JoinSet::new();
         let admin = match house.config().gateway.admin {
             Some(address) => {
@@ -156,6 +156,7 @@ impl Gateway {
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
         tasks.spawn(recordings::clear_away(Arc::clone(&house)));
+        tasks.spawn(tolls::keep_books(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         // It panics on no number, and a plan that were missing would only cost the first caller its time.
         let _ = read.await;
@@ -231,6 +232,7 @@ impl Gateway {
         self.house.sip.shutdown().await;
         self.tasks.lock().await.shutdown().await;
         self.house.journals.stop().await;
+        self.house.tolls.write_down(&self.house.store, unix_ms()).await;
         self.house.store.close().await;
         // The media workers end with the last hold on the house, and are waited for, which takes a moment.
         let house = self.house;

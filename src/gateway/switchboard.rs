@@ -181,11 +181,15 @@ impl Switchboard {
                 let Some((door, leg)) = self.house.registry.by_dialog(replaced) else {
                     return self.refuse(dialog, Cause::Unavailable.status(), None, "no_dialog").await;
                 };
+                let pass = match self.house.tolls.let_in(trunk) {
+                    Ok(pass) => pass,
+                    Err(rule) => return self.refuse(dialog, Cause::Overload.status(), Some(1), rule.label()).await,
+                };
                 let credentials = self.credentials(trunk);
                 let terms = Terms { rules: trunk.session, codecs: trunk.codecs.clone(), sdp: None, credentials };
                 self.adopt(dialog, terms).await;
                 counter!("ringback_invites_total", "result" => "replaces").increment(1);
-                return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, &invite) });
+                return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, &invite, pass) });
             }
         }
         let rules = trunk.session;

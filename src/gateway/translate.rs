@@ -108,6 +108,9 @@ pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
 
 /// What a call that is passed on keeps of how it came.
 pub(super) fn came(invite: &Invite) -> Came {
-    let diversions = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("diversion"));
-    Came { max_forwards: invite.max_forwards, diversions: diversions.map(|(_, value)| value.clone()).collect() }
+    let all = |wanted: &str| {
+        let found = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.clone()).collect()
+    };
+    Came { max_forwards: invite.max_forwards, diversions: all("diversion"), history: all("history-info") }
 }

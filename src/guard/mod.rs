@@ -17,5 +17,5 @@ mod tests;
 
 pub use access::{Access, Approach, Contacts, InForce};
 pub use gate::{Guard, Judgement, Reason, Verdict};
-pub use ledger::{Ledger, Ticket};
+pub use ledger::{Dialled, Kept, Ledger, Ticket};
 pub use rules::{Protection, SCANNERS, Strangers};

@@ -37,6 +37,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_agent_underruns_total", Counter, "times an agent's audio ran dry in the middle of an utterance"),
     ("ringback_calls_signed_total", Counter, "outbound calls of trunks that sign, by whether it could be done"),
     ("ringback_clips_missing_total", Counter, "prompts that could not be played"),
+    ("ringback_dials_cut_total", Counter, "legs that were ended because their trunk's money of the day was spent"),
     ("ringback_dials_refused_total", Counter, "legs that our own rules forbade to dial, by rule"),
     ("ringback_guard_judged_total", Counter, "requests from outside of calls, by what the guard thought of them"),
     ("ringback_guard_sources", Gauge, "addresses that the guard remembers"),
@@ -79,6 +80,8 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_sip_transactions", Gauge, "transactions alive now"),
     ("ringback_store_errors_total", Counter, "writes to the store that failed"),
     ("ringback_task_panics_total", Counter, "helpers of a call that broke; each is a fault of ours"),
+    ("ringback_trunk_minutes_today", Gauge, "minutes called out over a trunk since midnight UTC"),
+    ("ringback_trunk_spent_today", Gauge, "money spent on calls over a trunk since midnight UTC"),
     (
         "ringback_trunk_denied_total",
         Counter,

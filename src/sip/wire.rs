@@ -431,13 +431,14 @@ impl Wire {
     fn replaced(&self, replaces: &Replaces) -> Result<DialogId, u16> {
         let name = (replaces.call_id.clone().into_bytes(), replaces.to_tag.clone().into_bytes());
         let id = self.names.get(&name).copied().ok_or(481_u16)?;
-        let session = self.calls.get(&id).and_then(|call| call.leg.session());
-        match session.filter(|session| session.may_be_replaced_by(replaces.from_tag.as_bytes())) {
-            // It asked for one that is not answered yet, and it has been.
-            Some(_) if replaces.early_only => Err(486),
-            Some(_) => Ok(id),
-            None => Err(481),
+        let tag = replaces.from_tag.as_bytes();
+        match self.calls.get(&id).map(|call| &call.leg) {
+            Some(Leg::Out(uac)) => uac.replaceable(tag, replaces.early_only),
+            // One that is not answered yet was not begun by us.
+            Some(Leg::In(uas)) => uas.session().ok_or(481_u16)?.replaceable(tag, replaces.early_only),
+            Some(Leg::Lookup(_)) | None => Err(481),
         }
+        .map(|()| id)
     }
 
     async fn on_cancel(&mut self, key: TransactionKey, cancel: &Request, tag: &str) {

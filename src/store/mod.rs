@@ -10,6 +10,7 @@ mod calls;
 mod deliveries;
 mod event;
 mod jobs;
+mod kept;
 mod record;
 mod traces;
 
@@ -185,8 +186,11 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 const READERS: u32 = 4;
 
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_sip_trace.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_sip_trace.sql"),
+    include_str!("migrations/0003_kept.sql"),
+];
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let failed = database("bring the store to this version");

@@ -59,6 +59,7 @@ mod stir_calls;
 mod store_calls;
 mod store_crash;
 mod store_deliveries;
+mod tolls_crash;
 mod trunk_failover;
 mod trunk_load;
 mod voices;
