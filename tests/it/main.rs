@@ -56,4 +56,6 @@ mod store_deliveries;
 mod trunk_failover;
 mod trunk_load;
 mod webhook_delivery;
+mod webrtc_peer;
+mod webrtc_room;
 mod workflow_jobs;
