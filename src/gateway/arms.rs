@@ -256,12 +256,11 @@ impl Arms {
 
     fn open_media(&self, leg: LegId, agreed: &Agreed) {
         let peer = RtpPeer {
-            codec: agreed.codec,
-            payload_type: agreed.payload_type,
             dtmf_out: agreed.dtmf,
             dtmf_in: agreed.dtmf_in,
-            remote: agreed.remote,
+            packet_ms: agreed.ptime_ms,
             is_held: !agreed.direction.sends(),
+            ..RtpPeer::new(agreed.codec, agreed.payload_type, agreed.remote)
         };
         if let Err(error) = self.media.set_remote(leg, peer) {
             warn!(call = %self.id, %leg, %error, "the other side's media address cannot be used");
