@@ -10,6 +10,7 @@ mod admin;
 mod admission;
 mod agents;
 mod arms;
+mod browsers;
 mod certificates;
 mod clips;
 mod clock;

@@ -547,10 +547,6 @@ pub const WEBRTC_SOURCES_MAX: usize = 4;
 /// Forged packets with new sources, after which what was noted of them is thrown away.
 pub const WEBRTC_FORGERIES_MAX: u32 = 64;
 
-/// Packets waiting on either side between a browser and its media worker, two seconds of audio. When full, new ones are
-/// dropped and counted.
-pub const WEBRTC_AUDIO_MAX: usize = 100;
-
 /// Orders and news waiting between the gateway and the thread of the browsers. When full, an order is refused, which its
 /// caller is told; news wait within the thread.
 pub const WEBRTC_ORDERS_MAX: usize = 256;
@@ -561,3 +557,10 @@ pub const WEBRTC_TOKEN_LEN_MAX: usize = 4 * 1024;
 /// How far ahead a browser's token may end. Tokens are meant for one visit; a longer one is refused, because it would
 /// better be a password.
 pub const WEBRTC_TOKEN_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest number or name that a browser may call.
+pub const WEBRTC_CALLED_LEN_MAX: usize = 128;
+
+/// Addresses whose calls from browsers are counted. Beyond, those that did not call for a while are forgotten, and if there
+/// are none, further ones may not call.
+pub const WEBRTC_SOURCES_KNOWN_MAX: usize = 10_000;

@@ -15,19 +15,19 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Wake;
 use std::thread::JoinHandle;
 use std::{fmt, io};
 
-use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use self::ice::Credentials;
 use self::offer::Ours;
 use self::secure::{Identity, Secure};
 use self::wire::{Order, Seed, Wire};
-use crate::model::limits::{WEBRTC_AUDIO_MAX, WEBRTC_ORDERS_MAX, WEBRTC_PEERS_MAX};
+use crate::model::limits::{WEBRTC_ORDERS_MAX, WEBRTC_PEERS_MAX};
 
 pub use ice::Mode;
 pub use offer::{Fragment, Offer, OfferError, Settled};
@@ -141,7 +141,8 @@ impl WebRtc {
         let waker = Arc::new(mio::Waker::new(poll.registry(), Wire::WAKER)?);
         let (orders, ordered) = sync_channel(WEBRTC_ORDERS_MAX);
         let (news, told) = mpsc::channel(WEBRTC_ORDERS_MAX);
-        let wire = Wire::new(poll, sockets, ordered, news, Arc::clone(&shared))?;
+        let bell = Arc::new(Bell(Arc::clone(&waker))).into();
+        let wire = Wire::new(poll, sockets, ordered, news, Arc::clone(&shared), bell)?;
         let thread = std::thread::Builder::new().name("browsers".to_owned()).spawn(move || wire.run())?;
         let next = AtomicU32::new(1);
         Ok((WebRtc { orders, waker, shared, candidates, locals, next, thread: Some(thread) }, told))
@@ -150,11 +151,6 @@ impl WebRtc {
     /// Where browsers send to.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.locals
-    }
-
-    /// Wakes the thread: there is audio for somebody.
-    pub fn waker(&self) -> Arc<mio::Waker> {
-        Arc::clone(&self.waker)
     }
 
     /// Takes a browser on: whoever has the answer can connect, and is heard through `audio` then.
@@ -265,6 +261,16 @@ impl Drop for WebRtc {
     }
 }
 
+/// Wakes the thread when a pipe has something for it.
+struct Bell(Arc<mio::Waker>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Bell>) {
+        // Without it the packet goes out with the next one.
+        let _ = self.0.wake();
+    }
+}
+
 /// The addresses that we name instead of our sockets'.
 fn advertised(config: &WebRtcConfig, locals: &[SocketAddr]) -> Vec<SocketAddr> {
     let named = config.advertised.iter().map(|address| {
@@ -357,27 +363,11 @@ impl Count {
     }
 }
 
-/// A browser's audio as plain RTP, both ways, bounded.
+/// A browser's audio as plain RTP, both ways: our end of a pipe to the media worker.
 #[derive(Debug)]
 pub struct Audio {
-    to_media: SyncSender<BytesMut>,
-    from_media: Receiver<BytesMut>,
-}
-
-impl Audio {
-    /// A pipe, and its other end.
-    pub fn pipe() -> (Audio, Audio) {
-        let (near, far) = (sync_channel(WEBRTC_AUDIO_MAX), sync_channel(WEBRTC_AUDIO_MAX));
-        (Audio { to_media: near.0, from_media: far.1 }, Audio { to_media: far.0, from_media: near.1 })
-    }
-
-    /// Puts a packet in; `false` when there is no room, or nobody at the other end.
-    pub fn give(&self, rtp: &[u8]) -> bool {
-        self.to_media.try_send(rtp.into()).is_ok()
-    }
-
-    /// The next packet, if there is one.
-    pub fn take(&self) -> Option<BytesMut> {
-        self.from_media.try_recv().ok()
-    }
+    /// From the browser.
+    pub inward: mpsc::Sender<Vec<u8>>,
+    /// To the browser. The thread wakes up for what comes here.
+    pub outward: mpsc::Receiver<Vec<u8>>,
 }

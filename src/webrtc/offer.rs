@@ -140,6 +140,11 @@ impl Offer {
         Ok(Offer { credentials, fingerprints, waits, candidates, audio, sections })
     }
 
+    /// The browser's name in ICE.
+    pub fn ufrag(&self) -> &str {
+        &self.credentials.ufrag
+    }
+
     /// Chooses the codec: the first of the offer that we take, or, when `is_ours_first`, the first of ours that is offered.
     ///
     /// # Errors
@@ -343,6 +348,11 @@ impl Fragment {
         Ok(Fragment { ufrag: section.ufrag, password: section.password, candidates: section.candidates })
     }
 
+    /// The browser's name in ICE, if it is told.
+    pub fn ufrag(&self) -> Option<&str> {
+        self.ufrag.as_deref()
+    }
+
     /// The browser starts ICE anew, if this is not the name that it had.
     pub(super) fn restarts(&self, known: &str) -> Option<Credentials> {
         let (ufrag, password) = (self.ufrag.clone()?, self.password.clone()?);
@@ -412,6 +422,11 @@ fn encoding(codec: Codec) -> (&'static str, u32, u8) {
     match codec {
         Codec::Pcmu => ("PCMU", 8_000, 1),
         Codec::Pcma => ("PCMA", 8_000, 1),
+        Codec::G722 => ("G722", 8_000, 1),
+        // RFC 7587 §7: always two channels, whatever is sent.
+        Codec::Opus => ("opus", 48_000, 2),
+        Codec::L16Narrow => ("L16", 8_000, 1),
+        Codec::L16Wide => ("L16", 16_000, 1),
     }
 }
 

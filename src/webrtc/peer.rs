@@ -3,6 +3,7 @@
 //! Takes datagrams and the time, and gives datagrams back; where they go in and out is the wire's affair.
 
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::ice::{Agent, Credentials, Taken};
@@ -63,7 +64,7 @@ impl Peer {
             // RFC 5761 §4: these second bytes are RTCP's.
             [128..=191, 192..=223, ..] => Fate::Ignored,
             [128..=191, ..] => match self.secure.open(datagram) {
-                Some(rtp) if self.audio.give(&rtp) => Fate::Audio,
+                Some(rtp) if self.audio.inward.try_send(rtp.to_vec()).is_ok() => Fate::Audio,
                 Some(_) => Fate::Dropped,
                 None => Fate::Forged,
             },
@@ -130,10 +131,10 @@ impl Peer {
         }
     }
 
-    /// Sends the audio that waits.
-    pub(super) fn poll_audio(&mut self, mut send: impl FnMut(SocketAddr, &[u8])) {
+    /// Sends the audio that waits, and has the thread woken for the next.
+    pub(super) fn poll_audio(&mut self, bell: &mut Context<'_>, mut send: impl FnMut(SocketAddr, &[u8])) {
         let to = self.agent.selected().filter(|_| self.listens && self.is_open && !self.is_over);
-        while let Some(rtp) = self.audio.take() {
+        while let Poll::Ready(Some(rtp)) = self.audio.outward.poll_recv(bell) {
             if let Some(to) = to
                 && let Some(srtp) = self.secure.seal(&rtp)
             {

@@ -9,19 +9,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 use tokio::sync::mpsc;
 
-use super::ice::{Agent, Taken};
+use super::ice::{Agent, Credentials, Taken};
 use super::offer::Fragment;
 use super::peer::{Fate, Peer};
 use super::secure::Secure;
 use super::stun::{self, Class, Message, Transaction};
 use super::{Audio, Ending, News, PeerId, Shared, What};
-use crate::webrtc::ice::Credentials;
 
 /// What the gateway wants of the thread.
 pub(super) enum Order {
@@ -55,6 +55,8 @@ pub(super) struct Wire {
     by_name: HashMap<String, PeerId>,
     by_address: HashMap<SocketAddr, PeerId>,
     shared: Arc<Shared>,
+    /// Rings for audio.
+    bell: Waker,
 }
 
 struct Socket {
@@ -76,6 +78,7 @@ impl Wire {
         orders: Receiver<Order>,
         news: mpsc::Sender<News>,
         shared: Arc<Shared>,
+        bell: Waker,
     ) -> io::Result<Wire> {
         let now = Instant::now();
         let mut registered = Vec::new();
@@ -94,6 +97,7 @@ impl Wire {
             by_name: HashMap::new(),
             by_address: HashMap::new(),
             shared,
+            bell,
         })
     }
 
@@ -270,12 +274,13 @@ impl Wire {
     fn tick(&mut self, now: Instant) {
         let mut over = Vec::new();
         let packets_out = &self.shared.counters.packets_out;
+        let mut bell = Context::from_waker(&self.bell);
         for (id, peer) in &mut self.peers {
             if peer.due() <= now {
                 peer.tick(now);
             }
             flush(&self.sockets, peer);
-            peer.poll_audio(|to, srtp| {
+            peer.poll_audio(&mut bell, |to, srtp| {
                 send(&self.sockets, to, srtp);
                 packets_out.add();
             });

@@ -28,8 +28,7 @@ fn two_browsers_are_heard_on_one_port() {
             let packet = caller.audio();
             assert_eq!(packet[12..], [tone; 160], "plain RTP");
             // The same back, as from a media worker.
-            assert!(caller.far.give(&packet));
-            webrtc.waker().wake().unwrap();
+            caller.far.outward.try_send(packet).unwrap();
             let heard = caller.browser.wait(|heard| matches!(heard, Heard::Audio { .. }));
             assert_eq!(heard, Heard::Audio { payload_type: 0, payload: vec![tone; 160] });
         }
@@ -75,15 +74,12 @@ fn somebody_elses_certificate_is_refused() {
 #[test]
 fn garbage_and_strangers_are_counted_and_get_no_answer() {
     let (webrtc, mut news) = open(Mode::Lite);
-    let (invited, caller) = call(&webrtc);
+    let (invited, mut caller) = call(&webrtc);
     caller.browser.wait(|heard| *heard == Heard::Connected);
     assert_eq!(told(&mut news).what, What::Connected);
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     stranger.connect(candidate(&invited.answer)).unwrap();
-    let check = |name: &str| {
-        use ringback_stun::*;
-        build(name)
-    };
+    let check = stranger_stun::build;
 
     for datagram in [
         vec![0; 20],
@@ -118,7 +114,7 @@ fn an_offer_without_our_codecs_is_not_taken() {
 }
 
 /// Checks as a stranger makes them, with the other library's words.
-mod ringback_stun {
+mod stranger_stun {
     use rtc::stun::attributes::ATTR_USERNAME;
     use rtc::stun::fingerprint::FINGERPRINT;
     use rtc::stun::integrity::MessageIntegrity;
@@ -144,16 +140,22 @@ mod ringback_stun {
 
 struct Caller {
     browser: Browser,
-    far: Audio,
+    far: Far,
+}
+
+/// The media worker's end.
+struct Far {
+    inward: mpsc::Receiver<Vec<u8>>,
+    outward: mpsc::Sender<Vec<u8>>,
 }
 
 impl Caller {
     /// The next packet for the media worker.
-    fn audio(&self) -> Vec<u8> {
+    fn audio(&mut self) -> Vec<u8> {
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
-            if let Some(packet) = self.far.take() {
-                return packet.to_vec();
+            if let Ok(packet) = self.far.inward.try_recv() {
+                return packet;
             }
             std::thread::yield_now();
         }
@@ -166,10 +168,11 @@ fn open(mode: Mode) -> (WebRtc, mpsc::Receiver<News>) {
     WebRtc::start(WebRtcConfig { udp, mode, loopback_only: true, ..WebRtcConfig::default() }).unwrap()
 }
 
-fn invite(webrtc: &WebRtc, offer: &str) -> (Invited, Audio) {
+fn invite(webrtc: &WebRtc, offer: &str) -> (Invited, Far) {
     let offer = Offer::parse(offer.as_bytes()).unwrap();
     let settled = offer.settle(&[Codec::Pcmu, Codec::Pcma], false).unwrap();
-    let (near, far) = Audio::pipe();
+    let ((inward, from), (to, outward)) = (mpsc::channel(100), mpsc::channel(100));
+    let (near, far) = (Audio { inward, outward }, Far { inward: from, outward: to });
     let invited: Result<Invited, InviteError> = webrtc.invite(&offer, &settled, near);
     (invited.unwrap(), far)
 }
