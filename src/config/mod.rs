@@ -41,6 +41,6 @@ pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Browsers, Certificates, Config, Destination, Egress, Endpoint, Gateway, IceServer, KeepTrace, Limits, Media, Private, Route, Signers,
-    SipListeners, Store,
+    Browsers, Certificates, Config, Destination, Egress, Endpoint, Gateway, IceServer, KeepTrace, Limits, Media,
+    Private, Route, Signers, SipListeners, Store,
 };

@@ -33,6 +33,7 @@ mod tolls;
 mod translate;
 mod trunks;
 mod upkeep;
+mod whip;
 
 pub use clock::unix_ms;
 pub use house::Watched;

@@ -125,6 +125,7 @@ fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("[store] in gateway.toml", old.store != new.store),
         ("[egress] in gateway.toml", old.egress != new.egress),
         ("[admin] in gateway.toml", old.admin != new.admin),
+        ("[webrtc] in gateway.toml", old.browsers != new.browsers),
         ("[prompts] in gateway.toml", old.prompts != new.prompts),
         ("webhooks.toml", before.endpoints != after.endpoints),
     ];

@@ -90,7 +90,11 @@ async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> R
         && !desk.takes(origin, request.headers())
     {
         counter!("ringback_webrtc_calls_total", "result" => "origin").increment(1);
-        return refuse(StatusCode::FORBIDDEN, "origin", "this page may not call; [webrtc] origins names those that may");
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "origin",
+            "this page may not call; [webrtc] origins names those that may",
+        );
     }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -141,13 +145,21 @@ impl Desk {
         }
         let claims = self.claims(headers)?;
         if !is(headers, SDP) {
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", "the body must be application/sdp"));
+            return Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "media_type",
+                "the body must be application/sdp",
+            ));
         }
         let is_allowed = called.len() <= WEBRTC_CALLED_LEN_MAX
             && self.settings.numbers.iter().any(|pattern| pattern.fits(&called))
             && claims.may_call(&called);
         if !is_allowed {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "called", "browsers, or this token, may not call this one"));
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "called",
+                "browsers, or this token, may not call this one",
+            ));
         }
         let offer = Offer::parse(body)?;
         let (reply, replied) = oneshot::channel();
@@ -181,9 +193,11 @@ impl Desk {
         let Some(secret) = &self.settings.secret else { return Ok(Claims::default()) };
         let refused = |why: String| Refusal::new(StatusCode::UNAUTHORIZED, "token", why);
         // A secret that cannot be read lets nobody in.
-        let secret = self.house.secrets.get(secret).ok_or_else(|| refused("tokens cannot be checked now".to_owned()))?;
+        let secret =
+            self.house.secrets.get(secret).ok_or_else(|| refused("tokens cannot be checked now".to_owned()))?;
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = bearer.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+        let token =
+            bearer.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
         let (_, token) = token.ok_or_else(|| refused("a bearer token is needed".to_owned()))?;
         let at = unix_ms().div_euclid(1_000);
         read_token(token.trim(), secret.reveal().trim().as_bytes(), at).map_err(|error| refused(error.to_string()))
@@ -229,7 +243,11 @@ async fn change(
     // RFC 9725 §4.3.1: a trickle names the state that it belongs to, a restart none.
     match headers.get(header::IF_MATCH).map(HeaderValue::as_bytes) {
         None => {
-            return Err(Refusal::new(StatusCode::PRECONDITION_REQUIRED, "if_match", "If-Match with the ETag is needed"));
+            return Err(Refusal::new(
+                StatusCode::PRECONDITION_REQUIRED,
+                "if_match",
+                "If-Match with the ETag is needed",
+            ));
         }
         Some(etag) if etag == b"*" || etag == seen.etag.as_bytes() => {}
         Some(_) => return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, "etag", "ICE has started anew since")),
@@ -370,9 +388,7 @@ struct Rates {
 impl Rates {
     fn takes(&mut self, now: Instant, from: IpAddr, per_minute: u32) -> bool {
         let most = f64::from(per_minute);
-        let filled = |(left, at): (f64, Instant)| {
-            (left + now.duration_since(at).as_secs_f64() * most / 60.0).min(most)
-        };
+        let filled = |(left, at): (f64, Instant)| (left + now.duration_since(at).as_secs_f64() * most / 60.0).min(most);
         if self.left.len() >= WEBRTC_SOURCES_KNOWN_MAX && !self.left.contains_key(&from) {
             self.left.retain(|_, known| filled(*known) < most);
             if self.left.len() >= WEBRTC_SOURCES_KNOWN_MAX {

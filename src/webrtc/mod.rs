@@ -232,12 +232,18 @@ impl WebRtc {
         }
     }
 
+    /// A word that nobody can guess, 256 bits of it; `None` without randomness.
+    pub fn unguessable(&self) -> Option<String> {
+        let mut bytes = [0; 32];
+        self.shared.identity.crypto.random().fill(&mut bytes).ok()?;
+        Some(word(&bytes))
+    }
+
     /// RFC 8445 §5.3: 24 bits of randomness in the name at least, and 128 in the password.
     fn credentials(&self) -> Option<Credentials> {
         let random = self.shared.identity.crypto.random();
         let mut bytes = [0; 32];
         random.fill(&mut bytes).ok()?;
-        let word = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         Some(Credentials { ufrag: word(&bytes[..8]), password: word(&bytes[8..]) })
     }
 
@@ -279,6 +285,10 @@ fn advertised(config: &WebRtcConfig, locals: &[SocketAddr]) -> Vec<SocketAddr> {
         SocketAddr::new(address.ip(), port)
     });
     named.filter(|address| address.port() != 0).collect()
+}
+
+fn word(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name is random, so it names the state as well.

@@ -58,6 +58,8 @@ mod store_deliveries;
 mod trunk_failover;
 mod trunk_load;
 mod webhook_delivery;
+mod webrtc_calls;
+mod webrtc_chromium;
 mod webrtc_peer;
 mod webrtc_room;
 mod workflow_jobs;

@@ -28,7 +28,8 @@ impl Check<'_> {
                 self.report(mistake.hint("add [registration] with registrars and aor").absence());
             }
             let gateway = self.tree.gateway.as_ref();
-            let is_of_browsers = gateway.and_then(|file| file.webrtc.as_ref()).is_some_and(|webrtc| webrtc.trunk == *id);
+            let is_of_browsers =
+                gateway.and_then(|file| file.webrtc.as_ref()).is_some_and(|webrtc| webrtc.trunk == *id);
             if file.inbound.is_none() && file.outbound.is_none() && !is_of_browsers {
                 self.report(
                     Mistake::error(code::EMPTY, at.clone(), "no call can come from this trunk or go to it")

@@ -16,13 +16,18 @@ impl Check<'_> {
         let is_unreachable = |udp: &SocketAddr| udp.ip().is_unspecified() && advertised.is_empty();
         if let Some(n) = udp.iter().position(is_unreachable) {
             self.report(
-                Mistake::error(code::UNREACHABLE_ADDRESS, at.key("udp").item(n), "browsers cannot send to this address")
-                    .hint("write the address that browsers reach here, or put it into advertised"),
+                Mistake::error(
+                    code::UNREACHABLE_ADDRESS,
+                    at.key("udp").item(n),
+                    "browsers cannot send to this address",
+                )
+                .hint("write the address that browsers reach here, or put it into advertised"),
             );
         }
         let stun = file.stun.as_ref().and_then(|stun| self.browsers_socket(&at.key("stun"), stun));
         if file.stun.is_some() && file.ice == raw::Ice::Lite {
-            let mistake = Mistake::error(code::CONFLICT, at.key("stun").on_key(), "this goes with `ice = \"full\"` only");
+            let mistake =
+                Mistake::error(code::CONFLICT, at.key("stun").on_key(), "this goes with `ice = \"full\"` only");
             self.report(mistake.hint("a lite gateway tells the addresses under advertised"));
         }
         if !file.trunk.is_empty() {
@@ -50,8 +55,12 @@ impl Check<'_> {
                     .absence(),
             ),
             (raw::Access::Open, Some(_)) => self.report(
-                Mistake::error(code::CONFLICT, at.key("secret").on_key(), "everybody may call, so nobody needs a token")
-                    .hint("write access = \"token\", or leave the secret out"),
+                Mistake::error(
+                    code::CONFLICT,
+                    at.key("secret").on_key(),
+                    "everybody may call, so nobody needs a token",
+                )
+                .hint("write access = \"token\", or leave the secret out"),
             ),
             (raw::Access::Token, Some(_)) | (raw::Access::Open, None) => {}
         }
