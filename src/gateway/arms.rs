@@ -255,6 +255,23 @@ impl Arms {
         }
     }
 
+    /// A browser can be heard and hears us.
+    pub(super) fn connected(&mut self, leg: LegId) {
+        if let Some(LegWire::Browser(browser)) = self.legs.get_mut(&leg) {
+            browser.is_connected = true;
+            self.open_browser(leg);
+        }
+    }
+
+    fn open_browser(&self, leg: LegId) {
+        if let Some(LegWire::Browser(browser)) = self.legs.get(&leg)
+            && browser.is_ready()
+        {
+            let opened = self.media.set_remote(leg, translate::browser_media(&browser.settled));
+            self.check_media(leg, opened);
+        }
+    }
+
     fn tell_browser(&self, standing: Standing) {
         if let (Some(LegWire::Browser(leg)), Some(browsers)) = (self.legs.get(&LegId::CALLER), &self.house.browsers) {
             browsers.tell(leg.peer, standing);
@@ -276,10 +293,9 @@ impl Arms {
         let answer = match self.legs.get_mut(&LegId::CALLER) {
             Some(LegWire::Sip { answer, .. }) => answer,
             Some(LegWire::Browser(leg)) => {
-                let peer = translate::browser_media(&leg.settled);
+                leg.is_answered = true;
                 self.tell_browser(Standing::Answered);
-                let opened = self.media.set_remote(LegId::CALLER, peer);
-                return self.check_media(LegId::CALLER, opened);
+                return self.open_browser(LegId::CALLER);
             }
             Some(LegWire::Agent { .. } | LegWire::BuiltIn | LegWire::Cord(_)) | None => return,
         };

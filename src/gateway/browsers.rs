@@ -24,6 +24,21 @@ use crate::webrtc::{Ending, Invited, News, PeerId, Settled, WebRtc, What};
 pub(super) struct BrowserLeg {
     pub(super) peer: PeerId,
     pub(super) settled: Settled,
+    /// The call was answered.
+    pub(super) is_answered: bool,
+    /// The browser can be heard and hears us.
+    pub(super) is_connected: bool,
+}
+
+impl BrowserLeg {
+    pub(super) fn new(peer: PeerId, settled: Settled) -> BrowserLeg {
+        BrowserLeg { peer, settled, is_answered: false, is_connected: false }
+    }
+
+    /// Whether words for it can start: before both, they would be lost.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_answered && self.is_connected
+    }
 }
 
 /// How a browser's call stands, for the browser.
@@ -121,6 +136,14 @@ impl Browsers {
         }
     }
 
+    /// A browser can be heard.
+    fn connected(&self, peer: PeerId) {
+        let sessions = self.sessions();
+        if let Some(session) = sessions.by_peer.get(&peer).and_then(|name| sessions.by_name.get(name)) {
+            session.door.mailbox.post(Post::Connected { leg: LegId::CALLER });
+        }
+    }
+
     /// A browser hung up, or is gone.
     pub(super) fn left(&self, peer: PeerId, cause: Cause) {
         let sessions = self.sessions();
@@ -159,8 +182,9 @@ pub(super) async fn listen(house: Arc<House>, mut news: mpsc::Receiver<News>) {
             What::Ended(Ending::Stranger) => ("stranger", Some(Cause::Forbidden)),
         };
         counter!("ringback_webrtc_news_total", "what" => label).increment(1);
-        if let Some(cause) = cause {
-            browsers.left(peer, cause);
+        match cause {
+            Some(cause) => browsers.left(peer, cause),
+            None => browsers.connected(peer),
         }
     }
 }

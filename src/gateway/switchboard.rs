@@ -363,7 +363,7 @@ impl Switchboard {
         let door = Arc::new(Door::default());
         self.house.registry.add(id, Arc::clone(&door));
         browsers.open(name.clone(), &invited, comer.offer.ufrag().to_owned(), Arc::clone(&door));
-        let wire = LegWire::Browser(BrowserLeg { peer: invited.peer, settled });
+        let wire = LegWire::Browser(BrowserLeg::new(invited.peer, settled));
         // RFC 3261 §8.1.1.6: as many hops as a new call has.
         let came = Came { max_forwards: 70, diversions: Vec::new() };
         let caller = CallerLeg { party: invitation.caller.clone(), wire, pass, came };

@@ -112,7 +112,8 @@ async fn what_is_wrong_with_a_request_is_said() {
     let own = house.gateway.whip_addr().unwrap();
     for (what, request, status) in [
         ("a number that browsers may not call", post("999"), 403),
-        ("a number without a route", post("555"), 404),
+        // Its route refuses, which is a call with an end of its own.
+        ("a number that is refused", post("555"), 201),
         ("a page of somebody else", post("100").header("origin", "https://evil.example"), 403),
         (
             "a page on a name that leads here",

@@ -113,13 +113,13 @@ impl Chromium {
 
     /// A new tab on the gateway's page.
     async fn tab(&self, house: &House) -> Tab {
-        let page = format!("http://{}/call?to=100", house.gateway.whip_addr().unwrap());
+        let page = format!("http://{}/call", house.gateway.whip_addr().unwrap());
         let request = reqwest::Client::new().put(format!("{}/json/new?{page}", self.devtools));
         let opened: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
         let url = opened["webSocketDebuggerUrl"].as_str().unwrap();
         let (socket, _) = connect_async(url).await.unwrap();
         let mut tab = Tab { id: opened["id"].as_str().unwrap().to_owned(), socket, asked: 0 };
-        tab.until("document.readyState === 'complete'").await;
+        tab.until("location.pathname === '/call' && document.readyState === 'complete'").await;
         tab
     }
 }
@@ -142,6 +142,7 @@ impl Tab {
              window.RTCPeerConnection = class extends RTCPeerConnection {
                constructor(...with_) { super(...with_); window.peers.push(this); }
              };
+             document.getElementById('called').value = '100';
              document.getElementById('form').requestSubmit(); 0",
         )
         .await;

@@ -181,6 +181,11 @@ impl Offerer {
                     transport_protocol: TransportProtocol::UDP,
                 };
                 let message = BytesMut::from(&buffer[..length]);
+                // An alert within an open association is a goodbye (RFC 5246 §7.2.1). The library takes it as it should,
+                // and a closed transport changes no state that could be waited for.
+                if message.first() == Some(&21) {
+                    let _ = tell.try_send(Heard::Closed);
+                }
                 let _ = self.connection.handle_read(TaggedBytesMut { now: Instant::now(), transport, message });
             }
             let _ = self.connection.handle_timeout(Instant::now());

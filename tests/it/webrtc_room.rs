@@ -105,6 +105,34 @@ fn garbage_and_strangers_are_counted_and_get_no_answer() {
 }
 
 #[test]
+fn behind_a_nat_the_address_that_a_stun_server_sees_is_told_too() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let config = WebRtcConfig {
+        udp: vec!["127.0.0.1:0".parse().unwrap()],
+        mode: Mode::Full,
+        stun: Some(server.local_addr().unwrap()),
+        loopback_only: true,
+        ..WebRtcConfig::default()
+    };
+    let (webrtc, _news) = WebRtc::start(config).unwrap();
+    let (length, from) = {
+        let mut question = [0; 100];
+        let (length, from) = server.recv_from(&mut question).expect("it asks");
+        let seen = "198.51.100.7:4000".parse().unwrap();
+        server.send_to(&stranger_stun::seen_at(&question[..length], seen), from).unwrap();
+        (length, from)
+    };
+    assert!(length >= 20 && from == webrtc.local_addrs()[0]);
+
+    let offer = Offerer::new(ULAW).offer;
+    let until = Instant::now() + Duration::from_secs(10);
+    while !invite(&webrtc, &offer).0.answer.contains(" 198.51.100.7 4000 typ srflx ") {
+        assert!(Instant::now() < until, "it is told");
+    }
+}
+
+#[test]
 fn an_offer_without_our_codecs_is_not_taken() {
     let offerer = Offerer::new(("audio/opus", 48_000, 111));
 
@@ -118,8 +146,21 @@ mod stranger_stun {
     use rtc::stun::attributes::ATTR_USERNAME;
     use rtc::stun::fingerprint::FINGERPRINT;
     use rtc::stun::integrity::MessageIntegrity;
-    use rtc::stun::message::{BINDING_REQUEST, Message, TransactionId};
+    use std::net::SocketAddr;
+
+    use rtc::stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, TransactionId};
     use rtc::stun::textattrs::TextAttribute;
+    use rtc::stun::xoraddr::XorMappedAddress;
+
+    /// A server's answer to a question.
+    pub(super) fn seen_at(question: &[u8], seen: SocketAddr) -> Vec<u8> {
+        let mut asked = Message { raw: question.to_vec(), ..Message::default() };
+        asked.decode().unwrap();
+        let mut message = Message::new();
+        let mapped = XorMappedAddress { ip: seen.ip(), port: seen.port() };
+        message.build(&[Box::new(asked), Box::new(BINDING_SUCCESS), Box::new(mapped), Box::new(FINGERPRINT)]).unwrap();
+        message.raw
+    }
 
     pub(super) fn build(name: &str) -> Vec<u8> {
         let provider = rtc::crypto::default_provider().unwrap();
