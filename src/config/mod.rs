@@ -41,6 +41,6 @@ pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Certificates, Config, Destination, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Private, Recordings, Route,
-    Signers, SipListeners, Store,
+    Browsers, Certificates, Config, Destination, Egress, Endpoint, Gateway, IceServer, KeepTrace, Limits, Media,
+    Private, Recordings, Route, Signers, SipListeners, Store,
 };

@@ -16,6 +16,7 @@ use tracing::{error, warn};
 
 pub(super) use self::referrals::{Cord, Guest, guest};
 use super::agents;
+use super::browsers::{BrowserLeg, Standing};
 use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
@@ -84,6 +85,8 @@ pub(super) enum LegWire {
     Agent {
         commands: mpsc::Sender<AgentCommand>,
     },
+    /// A browser, whose audio comes through a pipe.
+    Browser(BrowserLeg),
     BuiltIn,
     /// It is a leg of another call here.
     Cord(Cord),
@@ -99,9 +102,7 @@ pub(super) struct Answer {
 /// The caller's leg as the switchboard prepared it.
 pub(super) struct CallerLeg {
     pub(super) party: Party,
-    pub(super) dialog: DialogId,
-    pub(super) local: Local,
-    pub(super) answer: Option<Answer>,
+    pub(super) wire: LegWire,
     /// What it uses of its trunk.
     pub(super) pass: Pass,
     pub(super) came: Came,
@@ -127,7 +128,6 @@ impl Arms {
         media: CallMedia,
         caller: CallerLeg,
     ) -> Arms {
-        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer, is_held: false };
         Arms {
             id: open.id,
             house,
@@ -138,7 +138,7 @@ impl Arms {
             caller: caller.party,
             vars: Vars::default(),
             media,
-            legs: HashMap::from([(LegId::CALLER, wire)]),
+            legs: HashMap::from([(LegId::CALLER, caller.wire)]),
             dialling: HashMap::new(),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
@@ -172,7 +172,10 @@ impl Arms {
 
     pub(super) async fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Ring => self.tell_dialog(LegId::CALLER, SipCommand::Ring).await,
+            Command::Ring => {
+                self.tell_browser(Standing::Ringing);
+                self.tell_dialog(LegId::CALLER, SipCommand::Ring).await;
+            }
             Command::Progress => self.progress().await,
             Command::Answer => self.answer().await,
             Command::Reject { status, cause, retry_after_s } => {
@@ -183,6 +186,7 @@ impl Arms {
                 let reason = self.refusal_of(status);
                 let reject = SipCommand::Reject { status, reason, retry_after_s, warning };
                 self.tell_dialog(LegId::CALLER, reject).await;
+                self.let_browser_go(LegId::CALLER, cause);
                 self.forget(LegId::CALLER);
             }
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
@@ -260,14 +264,51 @@ impl Arms {
         }
     }
 
+    /// A browser can be heard and hears us.
+    pub(super) fn connected(&mut self, leg: LegId) {
+        if let Some(LegWire::Browser(browser)) = self.legs.get_mut(&leg) {
+            browser.is_connected = true;
+            self.open_browser(leg);
+        }
+    }
+
+    fn open_browser(&self, leg: LegId) {
+        if let Some(LegWire::Browser(browser)) = self.legs.get(&leg)
+            && browser.is_ready()
+        {
+            let opened = self.media.set_remote(leg, translate::browser_media(&browser.settled));
+            self.check_media(leg, opened);
+        }
+    }
+
+    fn tell_browser(&self, standing: Standing) {
+        if let (Some(LegWire::Browser(leg)), Some(browsers)) = (self.legs.get(&LegId::CALLER), &self.house.browsers) {
+            browsers.tell(leg.peer, standing);
+        }
+    }
+
+    fn let_browser_go(&self, leg: LegId, cause: Cause) {
+        if let (Some(LegWire::Browser(leg)), Some(browsers)) = (self.legs.get(&leg), &self.house.browsers) {
+            browsers.end(leg.peer, cause);
+        }
+    }
+
     async fn answer(&mut self) {
-        let Some(LegWire::Sip { answer, .. }) = self.legs.get_mut(&LegId::CALLER) else { return };
-        let Some(answer) = answer.take() else { return };
         if let Some(noted) = self.noted.take() {
             // A call that somebody talks on must get its ending also when this process dies. A store that takes longer
             // than this is in trouble, and a caller is not made to wait for it.
             let _ = timeout(NOTED_MAX, noted).await;
         }
+        let answer = match self.legs.get_mut(&LegId::CALLER) {
+            Some(LegWire::Sip { answer, .. }) => answer,
+            Some(LegWire::Browser(leg)) => {
+                leg.is_answered = true;
+                self.tell_browser(Standing::Answered);
+                return self.open_browser(LegId::CALLER);
+            }
+            Some(LegWire::Agent { .. } | LegWire::BuiltIn | LegWire::Cord(_)) | None => return,
+        };
+        let Some(answer) = answer.take() else { return };
         self.owes_description = answer.agreed.is_none();
         self.tell_dialog(LegId::CALLER, SipCommand::Answer { sdp: answer.sdp }).await;
         if let Some(agreed) = answer.agreed {
@@ -477,6 +518,7 @@ impl Arms {
     }
 
     pub(super) async fn hang_up(&mut self, leg: LegId, cause: Cause) {
+        self.let_browser_go(leg, cause);
         match self.legs.get(&leg) {
             Some(LegWire::Sip { dialog, .. }) => {
                 self.house.sip.send(*dialog, SipCommand::HangUp { cause: Some(cause.q850()) }).await;
@@ -486,7 +528,7 @@ impl Arms {
                 let _ = commands.try_send(AgentCommand::Close);
             }
             Some(LegWire::Cord(cord)) => cord.tell(Event::HungUp { leg: cord.leg, cause: Cause::Normal }),
-            Some(LegWire::BuiltIn) | None => {}
+            Some(LegWire::Browser(_) | LegWire::BuiltIn) | None => {}
         }
         self.forget(leg);
     }

@@ -162,6 +162,7 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                 | Post::Key { .. }
                 | Post::Described { .. }
                 | Post::Referred { .. }
+                | Post::Connected { .. }
                 | Post::Acknowledged { .. } => {}
             }
         }

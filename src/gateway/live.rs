@@ -176,6 +176,7 @@ impl LiveCall {
                 }
             }
             Post::Replacing { guest, .. } => self.arms.turn_away(guest, Cause::Forbidden).await,
+            Post::Connected { leg } => self.arms.connected(leg),
             Post::PluggedIn { leg, cord, remote } => {
                 if self.arms.plugged_in(leg, cord, remote) {
                     self.step(Event::LegAnswered { leg }).await;

@@ -10,6 +10,7 @@ mod admin;
 mod admission;
 mod agents;
 mod arms;
+mod browsers;
 mod certificates;
 mod clips;
 mod clock;
@@ -33,6 +34,7 @@ mod tolls;
 mod translate;
 mod trunks;
 mod upkeep;
+mod whip;
 
 pub use clock::unix_ms;
 pub use house::Watched;

@@ -126,6 +126,7 @@ fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("[recordings] in gateway.toml", old.recordings != new.recordings),
         ("[egress] in gateway.toml", old.egress != new.egress),
         ("[admin] in gateway.toml", old.admin != new.admin),
+        ("[webrtc] in gateway.toml", old.browsers != new.browsers),
         ("[prompts] in gateway.toml", old.prompts != new.prompts),
         ("webhooks.toml", before.endpoints != after.endpoints),
     ];

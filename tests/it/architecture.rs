@@ -245,6 +245,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // A delivery is a lease on a row, a request under the egress policy, and a report to the row.
     ("webhook", &["model", "actions", "services", "store"]),
     ("workflow", &["model", "actions", "call", "store", "webhook", "services"]),
+    ("webrtc", &["model"]),
     ("observe", &["model", "call"]),
     ("api", &["model", "store", "journal", "config"]),
     ("console", &["model"]),
@@ -261,6 +262,7 @@ const CLOCKS: &[(&str, &str)] = &[
     ("src/sip/stack/mod.rs", "arms the timers of transactions; no call sees these times"),
     ("src/sip/wire.rs", "arms the retransmissions that its dialogs ask for; no call sees these times"),
     ("src/cli/stopwatch.rs", "the test phone and the demo stand outside and measure"),
+    ("src/webrtc/wire.rs", "checks, handshakes and their time limits; no call sees these times"),
     ("src/agent/wire.rs", "time limit of connecting, and pings; no call sees these times"),
 ];
 

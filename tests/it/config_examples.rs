@@ -10,7 +10,7 @@ use serde_json::Value;
 
 #[test]
 fn every_example_is_free_of_mistakes() {
-    for name in ["", "examples/carrier", "examples/minimal", "examples/demo", "examples/openai"] {
+    for name in ["", "examples/browser", "examples/carrier", "examples/minimal", "examples/demo", "examples/openai"] {
         let (config, warnings) = load(&sip_config(name));
 
         let unexpected: Vec<_> = warnings.list.iter().filter(|found| found.code != NO_SECRET).collect();
@@ -27,7 +27,7 @@ fn every_folder_of_examples_is_in_this_test() {
         .collect();
     names.sort();
 
-    assert_eq!(names, ["carrier", "demo", "minimal", "openai"]);
+    assert_eq!(names, ["browser", "carrier", "demo", "minimal", "openai"]);
 }
 
 #[test]

@@ -64,4 +64,8 @@ mod trunk_failover;
 mod trunk_load;
 mod voices;
 mod webhook_delivery;
+mod webrtc_calls;
+mod webrtc_chromium;
+mod webrtc_peer;
+mod webrtc_room;
 mod workflow_jobs;

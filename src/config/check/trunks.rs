@@ -28,7 +28,10 @@ impl Check<'_> {
                 let mistake = Mistake::error(code::CONFLICT, at, "we register nowhere");
                 self.report(mistake.hint("add [registration] with registrars and aor").absence());
             }
-            if file.inbound.is_none() && file.outbound.is_none() {
+            let gateway = self.tree.gateway.as_ref();
+            let is_of_browsers =
+                gateway.and_then(|file| file.webrtc.as_ref()).is_some_and(|webrtc| webrtc.trunk == *id);
+            if file.inbound.is_none() && file.outbound.is_none() && !is_of_browsers {
                 self.report(
                     Mistake::error(code::EMPTY, at.clone(), "no call can come from this trunk or go to it")
                         .hint("add [inbound] with allowed_addresses, or [outbound] with a uri")

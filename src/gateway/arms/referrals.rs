@@ -234,7 +234,7 @@ impl Arms {
         };
         let replacing = match replacing.and_then(|leg| self.legs.get(&leg)) {
             Some(LegWire::Sip { dialog, .. }) => Some(*dialog),
-            Some(LegWire::Agent { .. } | LegWire::BuiltIn | LegWire::Cord(_)) | None => None,
+            Some(LegWire::Agent { .. } | LegWire::Browser(_) | LegWire::BuiltIn | LegWire::Cord(_)) | None => None,
         };
         self.order_refer(leg, ReferOrder::Send { to: format!("<{uri}>"), replacing }).await;
     }
