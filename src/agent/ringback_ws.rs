@@ -24,7 +24,7 @@ use crate::model::limits::{
     AGENT_CONNECT_MAX, AGENT_FAULT_MAX, AGENT_ITEMS_MAX, AGENT_MALFORMED_MAX, AGENT_TRANSCRIPT_MAX, TOOL_ARGUMENTS_MAX,
     TOOL_RESULT_MAX, VENDOR_WORD_MAX,
 };
-use crate::model::{Frame, ItemId, Pii, Speech};
+use crate::model::{Frame, ItemId, Pii, Speech, Voice};
 
 /// The connector's name in the configuration.
 pub(super) const NAME: &str = "ringback-ws";
@@ -157,7 +157,7 @@ impl RingbackWs {
 
     fn end_speech(&mut self, out: &mut Vec<Act>) {
         if let Some(item) = self.open.take() {
-            out.push(Act::Speak(Speech { epoch: self.epoch, item, ulaw: Vec::new(), last: true }));
+            out.push(Act::Speak(Speech { epoch: self.epoch, item, voice: Voice::Ulaw(Vec::new()), last: true }));
         }
     }
 
@@ -224,7 +224,12 @@ impl Words for RingbackWs {
             self.begin(format!("speech-{}", self.unnamed).into());
         }
         if let Some(item) = &self.open {
-            out.push(Act::Speak(Speech { epoch: self.epoch, item: item.clone(), ulaw: sound.to_vec(), last: false }));
+            out.push(Act::Speak(Speech {
+                epoch: self.epoch,
+                item: item.clone(),
+                voice: Voice::Ulaw(sound.to_vec()),
+                last: false,
+            }));
         }
     }
 

@@ -126,7 +126,7 @@ fn an_address_is_needed_and_it_keeps_what_is_said_private() {
     assert_eq!(check(&json!({ "url": "ws://127.0.0.1:9000/voice" })), []);
     assert_eq!(check(&json!({ "url": "wss://agent.example.com/voice", "connect_timeout_ms": 500 })), []);
     for (settings, at) in [
-        (json!({}), "/url"),
+        (json!({}), ""),
         (json!({ "url": "ws://agent.example.com/" }), "/url"),
         (json!({ "url": "wss://me:secret@agent.example.com/" }), "/url"),
     ] {
@@ -189,7 +189,7 @@ fn sent(out: &[Act]) -> Vec<Value> {
 
 fn spoken(out: &[Act]) -> Vec<(&str, Vec<u8>, bool)> {
     let speech = out.iter().filter_map(|act| match act {
-        Act::Speak(speech) => Some((&*speech.item, speech.ulaw.clone(), speech.last)),
+        Act::Speak(Speech { item, voice: Voice::Ulaw(sound), last, .. }) => Some((&**item, sound.clone(), *last)),
         _ => None,
     });
     speech.collect()

@@ -105,6 +105,7 @@ impl Agent {
                 noted.cleared = Some(mark.call);
             }
             BURST_AT..ECHO_AGAIN_AT => {}
+            ECHO_AGAIN_AT => self.say(&Mark { call: mark.call, from: From::First, at: now }.frame()),
             _ => self.say(&Mark { call: mark.call, from: From::Echo, at: now }.frame()),
         }
         noted
@@ -166,7 +167,7 @@ impl Hush {
         let Some(wanted) = self.wanted else { return };
         // An echo of before waited in front of what was dropped.
         match mark {
-            Some(Mark { from: From::Echo, at, .. }) if at > wanted => {
+            Some(Mark { from: From::Echo | From::First, at, .. }) if at > wanted => {
                 times.add(self.last_sound.saturating_sub(wanted));
                 self.wanted = None;
             }

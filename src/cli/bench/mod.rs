@@ -11,6 +11,7 @@ mod load;
 mod mark;
 mod socket;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -51,6 +52,9 @@ struct Capacity {
     /// How long to measure, in seconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
+    /// Measure this program instead of our own, to compare two builds with the same load
+    #[arg(long, value_name = "PROGRAM")]
+    gateway: Option<PathBuf>,
     /// Print one JSON object: calls, failed, cpu_percent_per_call, ingress_ms, egress_ms, grid_ms, clear_ms (p50, p99), …
     #[arg(long)]
     json: bool,
@@ -113,7 +117,7 @@ async fn measure(capacity: &Capacity) -> Result<Figures, String> {
     let load = Load::start(tongue, calls).map_err(|error| no_port(&error))?;
     let mut callers = Callers::open(Side::Caller, load.rtp[0]).await.map_err(|error| no_port(&error))?;
     let mut callees = Callers::open(Side::Callee, load.rtp[1]).await.map_err(|error| no_port(&error))?;
-    let house = House::open(capacity.profile, capacity.calls, &load, callees.address())?;
+    let house = House::open(capacity, &load, callees.address())?;
     let gone = || "the gateway died".to_owned();
     let empty = house.resident_kib().ok_or_else(gone)?;
 
@@ -165,7 +169,8 @@ fn judge(capacity: &Capacity, measured: &Measured, failed: usize, cores: f64, ki
         seconds: u64::from(capacity.seconds),
         cpu_percent_per_call: rounded(cores * 100.0 / calls, 4),
         ingress_ms: measured.ingress.spread(),
-        egress_ms: measured.egress.spread(),
+        egress_ms: measured.egress.spread().or_else(|| measured.echo.spread()),
+        echo_ms: measured.echo.spread(),
         grid_ms: measured.grid.spread(),
         clear_ms: measured.clear.spread(),
         rss_kib_per_call: rounded(kib as f64 / calls, 1),
