@@ -25,7 +25,8 @@ pub(super) struct Journals {
 enum Line {
     Journal(CallId, String),
     Vault(CallId, String),
-    Close(CallId),
+    /// The last lines of a journal.
+    Close(CallId, String),
     Stop,
 }
 
@@ -47,16 +48,19 @@ impl Journals {
         file_of(&self.dir, call, "jsonl")
     }
 
-    pub(super) fn write(&self, call: CallId, line: String) {
-        self.send(Line::Journal(call, line));
+    /// Appends lines to a call's journal; each ends with a line feed.
+    pub(super) fn write(&self, call: CallId, lines: String) {
+        self.send(Line::Journal(call, lines));
     }
 
-    pub(super) fn keep(&self, call: CallId, value: String) {
-        self.send(Line::Vault(call, value));
+    /// Appends lines to a call's vault; each ends with a line feed.
+    pub(super) fn keep(&self, call: CallId, lines: String) {
+        self.send(Line::Vault(call, lines));
     }
 
-    pub(super) fn close(&self, call: CallId) {
-        self.send(Line::Close(call));
+    /// Appends the last lines to a call's journal, and closes it and its vault.
+    pub(super) fn close(&self, call: CallId, lines: String) {
+        self.send(Line::Close(call, lines));
     }
 
     /// Writes what waits, and ends the thread.
@@ -86,9 +90,10 @@ impl Writer {
     fn run(&mut self, mut waiting: mpsc::Receiver<Line>) {
         while let Some(line) = waiting.blocking_recv() {
             match line {
-                Line::Journal(call, text) => self.append(call, "jsonl", text),
-                Line::Vault(call, text) => self.append(call, "vault", text),
-                Line::Close(call) => {
+                Line::Journal(call, text) => self.append(call, "jsonl", &text),
+                Line::Vault(call, text) => self.append(call, "vault", &text),
+                Line::Close(call, text) => {
+                    self.append(call, "jsonl", &text);
                     self.open.remove(&(call, "jsonl"));
                     self.open.remove(&(call, "vault"));
                 }
@@ -97,8 +102,7 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, call: CallId, kind: &'static str, mut text: String) {
-        text.push('\n');
+    fn append(&mut self, call: CallId, kind: &'static str, text: &str) {
         if let Err(error) = self.try_append(call, kind, text.as_bytes()) {
             counter!("ringback_journal_errors_total").increment(1);
             error!(%call, %error, "a journal cannot be written; the call goes on without");
@@ -123,5 +127,6 @@ fn file_of(dir: &Path, call: CallId, kind: &str) -> PathBuf {
     dir.join(format!("{call}.{kind}"))
 }
 
-/// Lines waiting for the disk. A busy second makes some two thousand; when full, lines are lost and counted.
+/// What waits for the disk, mostly several lines at once. A busy second makes some four thousand; when full, lines are
+/// lost and counted.
 const LINES_MAX: usize = 8_192;
