@@ -257,5 +257,5 @@ fn rows<T: Serialize>(rows: &[T]) -> String {
 }
 
 /// Between two transactions. A call's answer waits for its row, so this must not be felt; at 500 calls in a second it
-/// lets ten share one.
-const REST: Duration = Duration::from_millis(10);
+/// lets twenty papers share one.
+const REST: Duration = Duration::from_millis(20);
