@@ -120,7 +120,10 @@ pub enum AgentEvent {
     /// The agent says something, or is about to.
     Speaking,
     /// Everything the agent had to say went out to the caller, or was dropped.
-    Quiet,
+    Quiet {
+        /// How many [`AgentCommand::Say`] had been taken by then: one that crossed with this is not among them.
+        says: u32,
+    },
     /// The caller began to speak.
     SpeechStarted,
     /// The caller paused; the agent's turn.

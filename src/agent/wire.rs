@@ -95,6 +95,8 @@ struct Driver<W> {
     is_ready: bool,
     /// What the call was last told of the agent's voice.
     is_speaking: bool,
+    /// Sentences it was given to say.
+    says: u32,
     end: Option<End>,
     frames_sent: u64,
     frames_dropped: u64,
@@ -138,6 +140,7 @@ impl<W: Words> Driver<W> {
             is_heard_open: true,
             is_ready: false,
             is_speaking: false,
+            says: 0,
             end: None,
             frames_sent: 0,
             frames_dropped: 0,
@@ -212,6 +215,17 @@ impl<W: Words> Driver<W> {
         Poll::Ready(())
     }
 
+    fn on_command(&mut self, command: AgentCommand) {
+        let is_say = matches!(command, AgentCommand::Say { .. });
+        self.says += u32::from(is_say);
+        let was_speaking = self.is_speaking;
+        self.hear_from(|words, out| words.on_command(command, out));
+        // What it will not say is over at once: whoever waits for it need not.
+        if is_say && !was_speaking && !self.is_speaking {
+            self.to_tell.push_back(AgentEvent::Quiet { says: self.says });
+        }
+    }
+
     fn poll_write(&mut self, line: &mut Line, cx: &mut Context<'_>) -> bool {
         let mut has_moved = false;
         while self.end.is_none() && self.has_message() {
@@ -264,7 +278,7 @@ impl<W: Words> Driver<W> {
             has_moved = true;
             match command {
                 Some(AgentCommand::Close) | None => self.end = Some(End::Closed),
-                Some(command) => self.hear_from(|words, out| words.on_command(command, out)),
+                Some(command) => self.on_command(command),
             }
         }
         while self.end.is_none() && self.is_heard_open {
@@ -349,7 +363,10 @@ impl<W: Words> Driver<W> {
         let is_speaking = self.words.is_speaking();
         if is_speaking != self.is_speaking {
             self.is_speaking = is_speaking;
-            self.to_tell.push_back(if is_speaking { AgentEvent::Speaking } else { AgentEvent::Quiet });
+            self.to_tell.push_back(match is_speaking {
+                true => AgentEvent::Speaking,
+                false => AgentEvent::Quiet { says: self.says },
+            });
         }
     }
 

@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod expect;
 pub mod phone;
+mod recording;
 mod replay;
 mod route_test;
 mod run;
@@ -50,6 +51,7 @@ enum Command {
     Doctor(doctor::Arguments),
     Call(call::Arguments),
     Replay(replay::Arguments),
+    Recording(recording::Arguments),
     Trunks(trunks::Arguments),
     RouteTest(route_test::Arguments),
     Trace(trace::Arguments),
@@ -65,6 +67,7 @@ impl Command {
             Command::Doctor(arguments) => block_on("warn", doctor::run(arguments)),
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
+            Command::Recording(arguments) => recording::run(&arguments),
             Command::Trunks(arguments) => block_on("warn", trunks::run(arguments)),
             Command::RouteTest(arguments) => route_test::run(&arguments),
             Command::Trace(arguments) => block_on("warn", trace::run(arguments)),

@@ -482,7 +482,7 @@ fn told(event: &AgentEvent) -> Value {
         AgentEvent::Fault { code, .. } => json!({ "fault": code }),
         AgentEvent::Usage(it) => json!({ "usage": [it.input_tokens, it.input_cached_tokens, it.input_audio_tokens,
             it.output_tokens, it.output_audio_tokens] }),
-        AgentEvent::Failed { .. } | AgentEvent::Left { .. } | AgentEvent::Speaking | AgentEvent::Quiet => {
+        AgentEvent::Failed { .. } | AgentEvent::Left { .. } | AgentEvent::Speaking | AgentEvent::Quiet { .. } => {
             json!("the driver's word")
         }
     }

@@ -104,8 +104,9 @@ impl Agent {
                 self.clear();
                 noted.cleared = Some(mark.call);
             }
-            BURST_AT..ECHO_AGAIN_AT => {}
             ECHO_AGAIN_AT => self.say(&Mark { call: mark.call, from: From::First, at: now }.frame()),
+            // The burst goes out, and what of it was cleared falls silent.
+            at if (BURST_AT..ECHO_AGAIN_AT).contains(&at) => {}
             _ => self.say(&Mark { call: mark.call, from: From::Echo, at: now }.frame()),
         }
         noted
