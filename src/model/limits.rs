@@ -258,6 +258,14 @@ pub const ECHO_MAX: Duration = Duration::from_secs(2);
 /// a thought, so this is a party that has gone, or a network that has. What follows is the call's decision.
 pub const RTP_QUIET: Duration = Duration::from_secs(10);
 
+/// Beginnings and ends of calls that wait for the store: those of several seconds at 500 calls in each. When full, calls
+/// wait, and what is answered meanwhile is noted later.
+pub const STORE_PAPERS_MAX: usize = 4_096;
+
+/// Beginnings and ends of calls that share one transaction. More would keep other writers from the store for longer than
+/// ten milliseconds.
+pub const STORE_BATCH_MAX: usize = 128;
+
 /// How long a closed RTP port stays bound before another call may get it, so that late packets do not reach that call.
 pub const RTP_PORT_REST: Duration = Duration::from_secs(3);
 

@@ -143,6 +143,11 @@ impl Sip {
         self.tracer.take(dialog, Instant::now())
     }
 
+    /// Lets the messages of a dialog go, which nobody is going to read.
+    pub fn forget_trace(&self, dialog: DialogId) {
+        self.tracer.forget(dialog);
+    }
+
     /// A name for a call that is about to be placed with [`SipCommand::Dial`].
     pub fn new_dialog(&self) -> DialogId {
         next_id()

@@ -10,7 +10,15 @@ use serde_json::Value;
 
 #[test]
 fn every_example_is_free_of_mistakes() {
-    for name in ["", "examples/browser", "examples/carrier", "examples/minimal", "examples/demo", "examples/openai"] {
+    for name in [
+        "",
+        "examples/browser",
+        "examples/carrier",
+        "examples/minimal",
+        "examples/demo",
+        "examples/openai",
+        "examples/own-agent",
+    ] {
         let (config, warnings) = load(&sip_config(name));
 
         let unexpected: Vec<_> = warnings.list.iter().filter(|found| found.code != NO_SECRET).collect();
@@ -27,7 +35,7 @@ fn every_folder_of_examples_is_in_this_test() {
         .collect();
     names.sort();
 
-    assert_eq!(names, ["browser", "carrier", "demo", "minimal", "openai"]);
+    assert_eq!(names, ["browser", "carrier", "demo", "minimal", "openai", "own-agent"]);
 }
 
 #[test]
@@ -276,7 +284,7 @@ fn options() -> Options {
             None => Vec::new(),
         }
     }
-    let connectors = Connectors { names: &["flow", "echo", "openai-realtime"], check: no_volume };
+    let connectors = Connectors { names: &["flow", "echo", "openai-realtime", "ringback-ws"], check: no_volume };
     Options { connectors, moved: Vec::new() }
 }
 
