@@ -36,5 +36,6 @@ mod upkeep;
 pub use clock::unix_ms;
 pub use house::Watched;
 pub use reload::{Loader, ReloadError, Reloaded};
+pub(crate) use sip_tls::read as sip_tls;
 pub use start::{Gateway, Options, StartError};
 pub use trunks::{Calls, GatewayState, LastAnswer, RegistrationState, TrunkState};
