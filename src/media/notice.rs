@@ -77,6 +77,8 @@ pub struct LegStats {
     pub resyncs: u64,
     /// Milliseconds of invented audio.
     pub concealed_ms: u64,
+    /// Milliseconds lost and recovered from the packet behind them (Opus).
+    pub recovered_ms: u64,
     /// Milliseconds of silence put in while nothing came.
     pub filled_ms: u64,
     /// Milliseconds taken out to catch up with the clock.

@@ -393,6 +393,8 @@ pub struct Terms {
     /// Our description, for a provisional answer that has to bear one (RFC 3262 §5); the first answer, unless
     /// [`SipCommand::Answer`] comes earlier.
     pub sdp: Option<String>,
+    /// Who we are when a request of ours within the dialog is challenged.
+    pub credentials: Option<Login>,
 }
 
 /// A call to place.

@@ -112,7 +112,8 @@ impl Believed {
         let from_hides = is_anonymous(shown.from_user, shown.from_uri);
         let named = asserted.iter().copied().chain(party).filter(|named| !named.user().is_empty());
         let named: Vec<(String, Named<'_>)> = named.map(|named| (named.user(), named)).collect();
-        let is_hidden = is_hidden || (from_hides && !(is_open && !named.is_empty()));
+        let is_named_openly = is_open && !named.is_empty();
+        let is_hidden = is_hidden || (from_hides && !is_named_openly);
         let (user, display) = match named.first() {
             // The name in From is the caller's own, and good enough where no other came.
             Some((user, chosen)) if chosen.display.is_empty() && !from_hides => {
