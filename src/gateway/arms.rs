@@ -3,6 +3,7 @@
 mod referrals;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
-use crate::sdp::{self, Agreed, Local};
+use crate::sdp::{self, Agreed, Local, SdpError};
 use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 use crate::trunk::{Presented, Trunk, present};
@@ -49,6 +50,8 @@ pub(super) struct Arms {
     pub(super) vars: Vars,
     media: CallMedia,
     pub(super) legs: HashMap<LegId, LegWire>,
+    /// Why the caller's description cannot be answered, when it cannot.
+    objection: Option<SdpError>,
     /// Of legs that are or were dialled: the gateways left to try.
     dialling: HashMap<LegId, Dialling>,
     /// Requests to the outside world, agents' sockets, the store.
@@ -98,7 +101,8 @@ pub(super) struct CallerLeg {
     pub(super) party: Party,
     pub(super) dialog: DialogId,
     pub(super) local: Local,
-    pub(super) answer: Option<Answer>,
+    /// Or why the caller's description cannot be answered.
+    pub(super) answer: Result<Answer, SdpError>,
     /// What it uses of its trunk.
     pub(super) pass: Pass,
     pub(super) came: Came,
@@ -122,7 +126,11 @@ impl Arms {
         media: CallMedia,
         caller: CallerLeg,
     ) -> Arms {
-        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer, is_held: false };
+        let (answer, objection) = match caller.answer {
+            Ok(answer) => (Some(answer), None),
+            Err(objection) => (None, Some(objection)),
+        };
+        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer, is_held: false };
         Arms {
             id: open.id,
             house,
@@ -134,6 +142,7 @@ impl Arms {
             vars: Vars::default(),
             media,
             legs: HashMap::from([(LegId::CALLER, wire)]),
+            objection,
             dialling: HashMap::new(),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
@@ -325,11 +334,12 @@ impl Arms {
         }
     }
 
-    /// For a caller whose offer has nothing that we know.
+    /// For a caller whose offer cannot be answered: why, and what would do.
     fn spoken_here(&self) -> String {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };
         let codecs: Vec<String> = local.codecs.iter().map(Codec::to_string).collect();
-        format!("no audio in common; taken are {}", codecs.join(", "))
+        let why = self.objection.as_ref().map_or_else(|| "no audio in common".to_owned(), SdpError::to_string);
+        format!("{why}; taken are {} over RTP/AVP to an {} address", codecs.join(", "), family(local.address))
     }
 
     fn dial_agent(&mut self, leg: LegId) {
@@ -566,6 +576,11 @@ fn failed(leg: LegId, cause: Cause) -> Event {
 pub(super) fn local(house: &House, codecs: Vec<Codec>, port: u16, session_id: u64) -> Local {
     let address = house.config().gateway.media.address;
     Local { address, port, codecs, session_id, version: session_id }
+}
+
+/// As the other side's log should name it.
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

@@ -197,7 +197,7 @@ impl Switchboard {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
             }
-            Err(_) => Err(()),
+            Err(error) => Err(error),
             Ok(Some(mut offer)) if trunk.leads_codecs => {
                 offer.prefer(&trunk.codecs);
                 Ok(Some(offer))
@@ -231,15 +231,14 @@ impl Switchboard {
         };
         let local = local(&self.house, trunk.codecs.clone(), port, session_id);
         let answer = match &offer {
-            Ok(Some(offer)) => {
-                sdp::answer(offer, &local).ok().map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) })
-            }
+            Ok(Some(offer)) => sdp::answer(offer, &local).map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) }),
             // No description yet: ours is the offer, and theirs comes with the ACK.
-            Ok(None) => Some(Answer { sdp: sdp::offer(&local), agreed: None }),
-            Err(()) => None,
+            Ok(None) => Ok(Answer { sdp: sdp::offer(&local), agreed: None }),
+            Err(error) => Err(*error),
         };
-        let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
-        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
+        let codec =
+            answer.as_ref().ok().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let sdp = answer.as_ref().ok().map(|answer| answer.sdp.clone());
         let credentials = self.credentials(trunk);
         self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp, credentials }).await;
         let invitation = translate::invitation(arrival, trunk, codec, identity.clone());

@@ -224,7 +224,7 @@ fn interop_another_telephone_takes_the_place_of_a_caller() {
     let mut gateway = Gateway::start(&rig);
     let answers = Sipp::target("uas_answer.xml", desk);
 
-    let changes = Sipp::caller("uac_replaces.xml", gateway.udp, "201", &["-m", "1", "-d", "1000"]);
+    let changes = Sipp::caller("uac_replaces.xml", gateway.udp, "201", &["-m", "1", "-d", "3000"]);
 
     changes.succeeds(secs(20));
     answers.succeeds(secs(20));

@@ -210,7 +210,11 @@ fn last_calls(patient: &Patient) -> Vec<Finding> {
 
 /// What helps against causes that somebody can do something about, by the label of the cause.
 const REMEDIES: &[(&str, &str)] = &[
-    ("no_media", "no common codec: compare the trunk's codecs with the offer that `ringback trace CALL` shows"),
+    (
+        "no_media",
+        "no audio in common: compare the trunk's codecs with the offer that `ringback trace CALL` shows; the log says whether \
+         it was the codec, the profile or the IP version",
+    ),
     ("not_acknowledged", "the ACK does not reach us: behind NAT, the address in our Contact must be reachable"),
     ("agent_lost", "the agent's vendor refused or left: look at its credential and its status page"),
     (
