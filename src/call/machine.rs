@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::leg::{LegState, Legs, Role};
-use super::moving::{Moving, Release};
+use super::moving::Moving;
 use super::referral::Referral;
 use super::runs::{Active, BeforeState};
 use super::talk::{Flow, Playback};
@@ -31,7 +31,7 @@ pub struct Call {
     /// A party whose place is being taken.
     pub(super) referral: Option<Referral>,
     /// Both ends talk, and were asked to do so without us.
-    pub(super) release: Release,
+    pub(super) release: super::moving::Release,
     /// Whoever answers for us, while there.
     pub(super) agent: Option<LegId>,
     /// The workflow that runs live, when that is who answers.
@@ -105,7 +105,7 @@ impl Call {
             caller: LegId::CALLER,
             refer_first: false,
             referral: None,
-            release: Release::No,
+            release: super::moving::Release::default(),
             agent: None,
             flow: None,
             moving: None,

@@ -4,7 +4,6 @@
 //! the other. Every command ends with an [`Exit`] that scripts can branch on.
 //! Start at [`main`]; each command is a file, and `phone` is the telephone that `call` and `demo` use.
 
-mod admin;
 mod call;
 mod check;
 mod configuration;

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{EXIT_CODES, Exit, admin, screen};
+use super::{EXIT_CODES, Exit, screen};
+use crate::model::limits;
 
 /// Show the trunks of a running gateway: gateways, registrations, and how calls went.
 ///
@@ -52,8 +54,27 @@ pub(super) async fn run(arguments: Arguments) -> Exit {
 }
 
 async fn ask(from: SocketAddr) -> Result<Value, String> {
-    let body = admin::get(from, "/trunks").await?;
+    let body = get(from, "/trunks").await?;
     serde_json::from_slice(&body).map_err(|_| "its answer is no JSON".to_owned())
+}
+
+/// Asks a gateway's admin listener for a path. The error is for people, and names no address.
+pub(super) async fn get(admin: SocketAddr, path: &str) -> Result<Vec<u8>, String> {
+    crate::services::tls::install();
+    let plain = |error: reqwest::Error| error.without_url().to_string();
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(plain)?;
+    let mut response = client.get(format!("http://{admin}{path}")).send().await.map_err(plain)?;
+    if !response.status().is_success() {
+        return Err(format!("it says {}", response.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(plain)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > limits::TRUNKS_ANSWER_MAX {
+            return Err("its answer is too long".to_owned());
+        }
+    }
+    Ok(body)
 }
 
 /// What the admin listener says, as far as people want to know it.
@@ -178,6 +199,8 @@ fn time(ms: i64) -> String {
         _ => format!("{} d", secs / 86_400),
     }
 }
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

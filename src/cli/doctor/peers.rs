@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 use serde::Deserialize as _;
 
 use super::{Finding, Patient};
-use crate::cli::admin;
 use crate::cli::trunks::{self, Seen, printable};
 use crate::config::Config;
 use crate::gateway;
@@ -140,11 +139,11 @@ pub(super) struct Running {
 
 /// Asks a running gateway.
 pub(super) async fn running(at: SocketAddr) -> Result<Running, String> {
-    let trunks = admin::get(at, "/trunks").await?;
+    let trunks = trunks::get(at, "/trunks").await?;
     let seen: Seen = serde_json::from_slice::<serde_json::Value>(&trunks)
         .and_then(Seen::deserialize)
         .map_err(|_| "it is no gateway of this version".to_owned())?;
-    let metrics = admin::get(at, "/metrics").await?;
+    let metrics = trunks::get(at, "/metrics").await?;
     Ok(Running { trunks: seen.trunks, metrics: String::from_utf8_lossy(&metrics).into_owned() })
 }
 
