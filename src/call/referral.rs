@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::leg::{LegState, Role};
 use super::machine::{Call, Closing, Phase};
+use super::moving::Release;
 use super::talk::Playback;
 use super::{Blame, Cause, Command, Commands, Destination, ReferProgress, Timer, Wiring};
 use crate::actions::Playing;
@@ -37,7 +38,8 @@ impl Call {
         }
         let other = self.across(leg);
         // A workflow is nobody who could be moved, and one move at a time is enough.
-        let is_free = self.moving.is_none() && self.flow.is_none() && !self.is_releasing && self.may_be_replaced();
+        let is_free =
+            self.moving.is_none() && self.flow.is_none() && self.release == Release::No && self.may_be_replaced();
         let Some(other) = other.filter(|_| allowed && is_free) else {
             out.push(Command::RefuseReferral { leg, cause: Cause::Declined });
             return;

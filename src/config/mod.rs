@@ -30,6 +30,8 @@ mod source;
 mod tests;
 mod tree;
 
+#[cfg(feature = "shell")]
+pub use certificates::{Lifetime, lifetimes};
 pub use check::{Connectors, SettingFault};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 #[cfg(feature = "shell")]

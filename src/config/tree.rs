@@ -53,19 +53,6 @@ impl Config {
     pub fn clip(&self, name: &str) -> Option<PathBuf> {
         inside(name).is_ok().then(|| self.gateway.prompts.join(name))
     }
-
-    /// The trunk that calls from this address belong to: the one with the narrowest network that holds it.
-    pub fn trunk_of(&self, source: IpAddr) -> Option<&Trunk> {
-        // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
-        let source = source.to_canonical();
-        let narrowest =
-            |trunk: &Trunk| trunk.inbound.allowed.iter().filter(|c| c.holds(source)).map(|c| c.prefix).max();
-        self.trunks
-            .values()
-            .filter_map(|trunk| Some((narrowest(trunk)?, trunk)))
-            .max_by_key(|(p, _)| *p)
-            .map(|(_, t)| t)
-    }
 }
 
 /// The gateway's own affairs: where it listens, what it may use.

@@ -65,6 +65,9 @@ async fn reread(State(house): State<Arc<House>>) -> (StatusCode, Json<Value>) {
             (StatusCode::OK, Json(told))
         }
         Err(ReloadError::Broken(found)) => (StatusCode::UNPROCESSABLE_ENTITY, Json(found.json())),
+        Err(refused @ ReloadError::Unusable(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "ok": false, "error": refused.to_string() })))
+        }
         Err(refused @ (ReloadError::NoLoader | ReloadError::Failed)) => {
             let told = json!({ "ok": false, "error": refused.to_string() });
             (StatusCode::INTERNAL_SERVER_ERROR, Json(told))

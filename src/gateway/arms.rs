@@ -3,6 +3,7 @@
 mod referrals;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::call::{Cause, Command, ConsentResult, Destination, Event, Told, Wirin
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer, Takes};
 use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
-use crate::sdp::{self, Agreed, Local};
+use crate::sdp::{self, Agreed, Local, SdpError};
 use crate::sip::{Dial, DialogId, Diversion, Diverted, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 use crate::trunk::{Presented, Trunk, present};
@@ -50,6 +51,8 @@ pub(super) struct Arms {
     pub(super) vars: Vars,
     media: CallMedia,
     pub(super) legs: HashMap<LegId, LegWire>,
+    /// Why the caller's description cannot be answered, when it cannot.
+    objection: Option<SdpError>,
     /// Of legs that are or were dialled: the gateways left to try.
     dialling: HashMap<LegId, Dialling>,
     /// Requests to the outside world, agents' sockets, the store.
@@ -103,6 +106,8 @@ pub(super) struct Answer {
 pub(super) struct CallerLeg {
     pub(super) party: Party,
     pub(super) wire: LegWire,
+    /// Why the caller's description cannot be answered, when it cannot.
+    pub(super) objection: Option<SdpError>,
     /// What it uses of its trunk.
     pub(super) pass: Pass,
     pub(super) came: Came,
@@ -139,6 +144,7 @@ impl Arms {
             vars: Vars::default(),
             media,
             legs: HashMap::from([(LegId::CALLER, caller.wire)]),
+            objection: caller.objection,
             dialling: HashMap::new(),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
@@ -384,11 +390,12 @@ impl Arms {
         }
     }
 
-    /// For a caller whose offer has nothing that we know.
+    /// For a caller whose offer cannot be answered: why, and what would do.
     fn spoken_here(&self) -> String {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };
         let codecs: Vec<String> = local.codecs.iter().map(Codec::to_string).collect();
-        format!("no audio in common; taken are {}", codecs.join(", "))
+        let why = self.objection.as_ref().map_or_else(|| "no audio in common".to_owned(), SdpError::to_string);
+        format!("{why}; taken are {} over RTP/AVP to an {} address", codecs.join(", "), family(local.address))
     }
 
     fn dial_agent(&mut self, leg: LegId) {
@@ -686,6 +693,11 @@ pub(super) fn local(house: &House, trunk: Option<&Trunk>, port: u16, session_id:
     let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
     let comfort_noise = trunk.is_some_and(|trunk| trunk.comfort_noise);
     Local { address, port, codecs, comfort_noise, session_id, version: session_id }
+}
+
+/// As the other side's log should name it.
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

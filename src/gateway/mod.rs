@@ -40,5 +40,6 @@ pub use clock::unix_ms;
 pub use house::Watched;
 pub(crate) use recordings::{delete, folder, master_key};
 pub use reload::{Loader, ReloadError, Reloaded};
+pub(crate) use sip_tls::read as sip_tls;
 pub use start::{Gateway, Options, StartError};
 pub use trunks::{Calls, GatewayState, LastAnswer, RegistrationState, TrunkState};

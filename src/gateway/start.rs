@@ -297,7 +297,7 @@ fn egress(egress: &config::Egress) -> Egress {
     }
 }
 
-fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
+pub(super) fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
     let enabled = config.endpoints.iter().filter(|endpoint| endpoint.enabled);
     enabled
         .map(|endpoint| {
@@ -310,7 +310,7 @@ fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
 }
 
 /// The roots of the signers whom we believe.
-fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
+pub(super) fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     let Some(path) = &config.gateway.identity.trust else { return Ok(None) };
     let wrong = |error: &dyn fmt::Display| StartError::new("list of trusted signers", path.display(), error);
     let pem = std::fs::read(path).map_err(|error| wrong(&error))?;

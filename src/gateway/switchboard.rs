@@ -246,7 +246,7 @@ impl Switchboard {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
             }
-            Err(_) => Err(()),
+            Err(error) => Err(error),
             Ok(Some(mut offer)) if trunk.leads_codecs => {
                 offer.prefer(&trunk.codecs);
                 Ok(Some(offer))
@@ -280,15 +280,14 @@ impl Switchboard {
         };
         let local = local(&self.house, Some(trunk), port, session_id);
         let answer = match &offer {
-            Ok(Some(offer)) => {
-                sdp::answer(offer, &local).ok().map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) })
-            }
+            Ok(Some(offer)) => sdp::answer(offer, &local).map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) }),
             // No description yet: ours is the offer, and theirs comes with the ACK.
-            Ok(None) => Some(Answer { sdp: sdp::offer(&local), agreed: None }),
-            Err(()) => None,
+            Ok(None) => Ok(Answer { sdp: sdp::offer(&local), agreed: None }),
+            Err(error) => Err(*error),
         };
-        let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
-        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
+        let codec =
+            answer.as_ref().ok().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let sdp = answer.as_ref().ok().map(|answer| answer.sdp.clone());
         let credentials = self.credentials(trunk);
         self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp, credentials }).await;
         let invitation = translate::invitation(arrival, trunk, codec, identity.clone());
@@ -310,8 +309,12 @@ impl Switchboard {
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let (party, came) = (invitation.caller.clone(), translate::came(&invite));
+        let (answer, objection) = match answer {
+            Ok(answer) => (Some(answer), None),
+            Err(objection) => (None, Some(objection)),
+        };
         let wire = LegWire::Sip { dialog, local, answer, is_held: false };
-        let caller = CallerLeg { party, wire, pass, came };
+        let caller = CallerLeg { party, wire, objection, pass, came };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }
@@ -370,7 +373,7 @@ impl Switchboard {
         let wire = LegWire::Browser(BrowserLeg::new(invited.peer, settled));
         // RFC 3261 §8.1.1.6: as many hops as a new call has.
         let came = Came { max_forwards: 70, diversions: Vec::new() };
-        let caller = CallerLeg { party: invitation.caller.clone(), wire, pass, came };
+        let caller = CallerLeg { party: invitation.caller.clone(), wire, objection: None, pass, came };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
         Ok(Taken { name, answer: invited.answer, etag: invited.etag })

@@ -316,6 +316,7 @@ impl Wire {
             Verdict::Answer(response) => {
                 if !response.status.is_success() {
                     self.counts.refuse(response.status.code());
+                    say_refused(&incoming, trunk.as_deref(), &response);
                 }
                 return self.respond(&incoming.key, *response);
             }
@@ -778,6 +779,14 @@ impl Call {
 }
 
 /// 256 random bits, for the guard's nonces.
+/// A trunk's call that the door turns away is worth a line: somebody there can mend it. What a trunk may ask in a second
+/// is bounded before.
+fn say_refused(incoming: &Incoming, trunk: Option<&str>, response: &Response) {
+    let Some(trunk) = trunk.filter(|_| incoming.request.method == Method::Invite) else { return };
+    let (source, status) = (incoming.peer.addr.ip(), response.status.code());
+    tracing::warn!(%source, trunk, status, reason = message::reason_phrase(status), "a trunk's call is refused at the door");
+}
+
 fn new_key() -> [u8; 32] {
     let words: Vec<u8> = std::iter::repeat_with(new_token).take(4).flat_map(String::into_bytes).collect();
     Sha256::digest(words).into()
