@@ -372,7 +372,7 @@ impl Switchboard {
         browsers.open(name.clone(), &invited, comer.offer.ufrag().to_owned(), Arc::clone(&door));
         let wire = LegWire::Browser(BrowserLeg::new(invited.peer, settled));
         // RFC 3261 §8.1.1.6: as many hops as a new call has.
-        let came = Came { max_forwards: 70, diversions: Vec::new() };
+        let came = Came { max_forwards: 70, diversions: Vec::new(), history: Vec::new() };
         let caller = CallerLeg { party: invitation.caller.clone(), wire, objection: None, pass, came };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
