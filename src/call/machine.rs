@@ -42,7 +42,7 @@ pub struct Call {
     /// Who took the caller.
     pub(super) joined: Option<LegId>,
     pub(super) transferred_to: Option<Pii<Address>>,
-    /// Whom the call was passed on to, by the plan.
+    /// Whom the call is being passed on to, by the plan, until that one answers.
     pub(super) passed_to: Option<LegId>,
     /// What the caller hears played, and for which run.
     pub(super) playback: Option<Playback>,
