@@ -79,7 +79,7 @@ fn no_vendor_is_named_outside_its_room() {
     let broken = search(elsewhere, |source| {
         let hits = source.text.lines().enumerate().flat_map(|(at, line)| {
             let line = line.to_lowercase();
-            VENDORS.iter().filter(move |vendor| line.contains(**vendor)).map(move |vendor| (at + 1, *vendor))
+            VENDORS.iter().filter(move |vendor| names(&line, vendor)).map(move |vendor| (at + 1, *vendor))
         });
         hits.map(|(line, vendor)| format!("{}:{line}: {vendor}", source.path)).collect()
     });
@@ -427,6 +427,11 @@ fn iterates(line: &str, name: &str) -> bool {
         head.trim_start().starts_with("for ") && over.trim_end_matches('{').trim() == name
     });
     walks || loops
+}
+
+/// `local.comfort` names nobody.
+fn names(line: &str, vendor: &str) -> bool {
+    line.match_indices(vendor).any(|(at, _)| !line[..at].ends_with(|before: char| before.is_ascii_lowercase()))
 }
 
 fn search(sources: impl IntoIterator<Item = Source>, rule: impl Fn(&Source) -> Vec<String>) -> Vec<String> {
