@@ -8,6 +8,7 @@
 //! Knows nothing of SIP or of calls' decisions. Start at [`Desk`], the sound of one call; `control` is how the gateway
 //! reaches it, `worker` the thread that turns it, and the only place in this room that reads a clock.
 
+mod adaptive;
 mod agent_leg;
 mod bridge;
 mod codec;
@@ -18,6 +19,7 @@ mod egress;
 mod g711;
 mod ingress;
 mod latch;
+mod mixer;
 mod noise;
 mod notice;
 mod player;

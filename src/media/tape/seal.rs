@@ -130,7 +130,7 @@ impl SealedWriter {
     }
 
     /// Seals the last chunk.
-    pub(super) fn finish(mut self: Box<Self>) -> io::Result<()> {
+    pub(super) fn finish(mut self) -> io::Result<()> {
         self.seal(true)
     }
 
