@@ -105,6 +105,9 @@ pub enum Event {
     AgentQuiet {
         #[allow(missing_docs)]
         leg: LegId,
+        /// How many sentences it had been given to say by then ([`super::Told::Say`]); unknown in old journals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        says: Option<u32>,
     },
     /// The caller cut the agent off.
     BargedIn {

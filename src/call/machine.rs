@@ -49,6 +49,8 @@ pub struct Call {
     pub(super) plays: u32,
     /// Keys pressed before somebody asked for them.
     pub(super) typed: VecDeque<Digit>,
+    /// Sentences the agent was given to say.
+    pub(super) says: u32,
     pub(super) runs: Vec<Active>,
     pub(super) runs_begun: u32,
     pub(super) before: Vec<BeforeState>,
@@ -117,6 +119,7 @@ impl Call {
             playback: None,
             plays: 0,
             typed: VecDeque::new(),
+            says: 0,
             runs: Vec::new(),
             runs_begun: 0,
             before: Vec::new(),
@@ -163,7 +166,7 @@ impl Call {
             (_, Event::Played { leg, play }) => self.on_played(leg, play, &mut out),
             (_, Event::NotPlayed { leg, play }) => self.on_not_played(leg, play, &mut out),
             (_, Event::AgentSpoke { leg }) => self.on_agent_spoke(leg),
-            (_, Event::AgentQuiet { leg }) => self.on_agent_quiet(leg, &mut out),
+            (_, Event::AgentQuiet { leg, says }) => self.on_agent_quiet(leg, says, &mut out),
             // The media plane has acted on it already; it stands in the journal.
             (_, Event::BargedIn { .. } | Event::AgentFault { .. }) => {}
             (_, Event::Said { who, text, interrupted }) => self.on_said(who, text, interrupted),

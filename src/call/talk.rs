@@ -150,6 +150,7 @@ impl Call {
         match (what.clips.is_empty(), &what.text, speaker) {
             (true, Some(text), Some(leg)) => {
                 self.playback = Some(Playback::Words { run });
+                self.says += 1;
                 self.await_speech();
                 out.push(Command::TellAgent { leg, what: Told::Say(text.clone()) });
             }
@@ -246,12 +247,16 @@ impl Call {
         }
     }
 
-    pub(super) fn on_agent_quiet(&mut self, leg: LegId, out: &mut Commands) {
+    pub(super) fn on_agent_quiet(&mut self, leg: LegId, says: Option<u32>, out: &mut Commands) {
         if self.agent != Some(leg) {
             return;
         }
         self.agent_speaks = false;
-        self.on_speech_over(out);
+        // It was on its way already when the agent was given something to say, and is about what was said before.
+        let is_stale = says.is_some_and(|says| says < self.says);
+        if !(is_stale && matches!(self.playback, Some(Playback::Words { .. }))) {
+            self.on_speech_over(out);
+        }
     }
 
     /// The agent has finished speaking, or has had its time to.
@@ -305,7 +310,8 @@ impl Call {
             out.push(Command::TellAgent { leg, what: Told::Digit(Pii::new(digit)) });
             return;
         }
-        if self.typed.len() < TYPED_MAX {
+        // Whoever waits for somebody to be fetched answers no question that has yet to be asked.
+        if self.moving.is_none() && self.typed.len() < TYPED_MAX {
             self.typed.push_back(digit);
         }
         if let Some(run) = self.heard_run() {

@@ -4,6 +4,7 @@
 //! the other. Every command ends with an [`Exit`] that scripts can branch on.
 //! Start at [`main`]; each command is a file, and `phone` is the telephone that `call` and `demo` use.
 
+mod bench;
 mod call;
 mod check;
 mod configuration;
@@ -54,6 +55,7 @@ enum Command {
     Trunks(trunks::Arguments),
     RouteTest(route_test::Arguments),
     Trace(trace::Arguments),
+    Bench(bench::Arguments),
 }
 
 impl Command {
@@ -69,6 +71,7 @@ impl Command {
             Command::Trunks(arguments) => block_on("warn", trunks::run(arguments)),
             Command::RouteTest(arguments) => route_test::run(&arguments),
             Command::Trace(arguments) => block_on("warn", trace::run(arguments)),
+            Command::Bench(arguments) => block_on("error", bench::run(arguments)),
         }
     }
 }

@@ -476,7 +476,7 @@ fn leg_does(leg: LegId, what: &str) -> Option<Event> {
             Some(Event::DigitPressed { leg, digit })
         }
         ("speaks", "") => Some(Event::AgentSpoke { leg }),
-        ("is", "quiet") => Some(Event::AgentQuiet { leg }),
+        ("is", "quiet") => Some(Event::AgentQuiet { leg, says: None }),
         ("faults:", code) => Some(Event::AgentFault { leg, code: code.to_owned() }),
         ("said", words) => Some(said(Speaker::Agent, words, false)),
         ("was", rest) => rest.strip_prefix("cut off: ").map(|words| said(Speaker::Agent, words, true)),
