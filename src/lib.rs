@@ -37,6 +37,7 @@ pub mod sdp;
 pub mod sim;
 pub mod sip;
 pub mod stir;
+pub mod stream;
 pub mod transfer;
 pub mod trunk;
 

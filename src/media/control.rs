@@ -189,7 +189,7 @@ impl CallMedia {
         self.send(What::OpenEcho { leg })
     }
 
-    /// Who hears whom, whole; it replaces what was wired before. Of several sources the first is heard. A listener
+    /// Who hears whom, whole; it replaces what was wired before. Who has several sources hears their sum. A listener
     /// without a source, or that is not named, hears silence.
     ///
     /// # Errors

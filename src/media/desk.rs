@@ -6,11 +6,15 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
+use super::adaptive::Adaptive;
 use super::agent_leg::{AgentLeg, Echo};
 use super::bridge::Bridge;
 use super::codec;
 use super::dtmf::{Keyed, Pressed, TelephoneEvent};
 use super::g711::transcode;
+use super::mixer::Mixer;
 use super::notice::{LegStats, Notice, Noticed};
 use super::player::{Clip, PlayOver, Player};
 use super::recorder::{Pair, Timeline};
@@ -19,7 +23,7 @@ use super::resample::Edge;
 use super::rtp::{HEADER_LEN, Header};
 use super::rtp_leg::{Content, RtpLeg, RtpPeer};
 use super::sample::is_audible;
-use crate::model::limits::LEGS_MAX;
+use crate::model::limits::{LEGS_MAX, WIRES_MAX};
 use crate::model::{
     Band, CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, LegId, Mouth, PlayId, Sound, Speech, Time,
     ULAW_SILENCE,
@@ -86,13 +90,23 @@ impl Desk {
         }
     }
 
-    /// Replaces the wiring. Of several sources the first is heard, until there is a mixer.
+    /// Replaces the wiring. Who has several sources hears their sum; a listener may be named more than once.
     pub fn wire(&mut self, hears: &[(LegId, Vec<LegId>)]) {
         self.wiring.clear();
-        let pairs = hears.iter().filter_map(|(listener, sources)| Some((*listener, *sources.first()?)));
-        self.wiring.extend(pairs.filter(|(listener, source)| listener != source).take(LEGS_MAX));
+        for (listener, source) in hears.iter().flat_map(|(to, from)| from.iter().map(|source| (*to, *source))) {
+            let is_known = self.wiring.contains(&(listener, source));
+            if listener != source && !is_known && self.wiring.len() < WIRES_MAX {
+                self.wiring.push((listener, source));
+            }
+        }
         for leg in &mut self.legs {
-            leg.hear(source_of(&self.wiring, leg.id));
+            leg.hear(&self.wiring);
+        }
+        for at in 0..self.legs.len() {
+            let id = self.legs[at].id;
+            if !self.legs.iter().any(|leg| leg.mixes(id)) {
+                self.legs[at].playout = None;
+            }
         }
     }
 
@@ -248,7 +262,7 @@ impl Desk {
                 Kind::Agent(_) | Kind::Echo(_) => true,
             };
         }
-        is_heard || self.recording.is_some()
+        is_heard || self.recording.is_some() || self.legs.iter().any(|leg| leg.mixes(id))
     }
 
     /// Lets agents speak whom somebody hears; the others wait, so that nothing they say is lost.
@@ -256,12 +270,16 @@ impl Desk {
         for at in 0..self.legs.len() {
             let id = self.legs[at].id;
             let mut wanted = None;
-            for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(id)) {
+            for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(id) || leg.mixes(id)) {
                 if leg.listens(now) {
                     wanted = wanted.max(Some(leg.band()));
                 }
             }
             let leg = &mut self.legs[at];
+            if let Some(said) = leg.playout.as_mut().map(|playout| playout.pull()) {
+                leg.speaks = said.is_some();
+                leg.said = said.unwrap_or(Sound::silence(leg.said.band()));
+            }
             leg.speaks = match (&mut leg.kind, wanted) {
                 (Kind::Agent(agent), Some(band)) => agent.pull(band, &mut leg.said, &mut self.heard),
                 (Kind::Echo(echo), Some(_)) => echo.pull(&mut leg.said),
@@ -270,7 +288,7 @@ impl Desk {
                     leg.silent()
                 }
                 (Kind::Echo(_), None) => leg.silent(),
-                (Kind::Rtp(_), _) => false,
+                (Kind::Rtp(_), _) => leg.speaks && leg.playout.is_some(),
             };
             for heard in self.heard.drain(..) {
                 out.notice(self.call, id, Noticed::Heard(heard));
@@ -285,6 +303,7 @@ impl Desk {
             Some(Leg { kind: Kind::Rtp(_), .. }) => Source::Network,
             Some(leg) => Source::Frame(leg.said, leg.speaks),
         };
+        let from = self.mixed(at).unwrap_or(from);
         let (call, leg) = (self.call, &mut self.legs[at]);
         if let Kind::Rtp(_) = leg.kind {
             let sent = leg.send(now, call, from, out);
@@ -310,6 +329,18 @@ impl Desk {
         leg.take_in(call, &sound, out);
     }
 
+    /// What somebody with several sources hears in this tick.
+    fn mixed(&mut self, at: usize) -> Option<Source> {
+        let mut mixer = self.legs[at].mixer.take()?;
+        let said = |source: LegId| {
+            let leg = self.legs.iter().find(|leg| leg.id == source)?;
+            leg.speaks.then_some(leg.said)
+        };
+        let (sound, is_voice) = mixer.mix(self.legs[at].band(), said);
+        self.legs[at].mixer = Some(mixer);
+        Some(Source::Frame(sound, is_voice))
+    }
+
     /// Hands frames of an RTP leg to those who hear it as frames.
     fn deliver(&mut self, now: Time, from: LegId, frames: &[Sound], out: &mut Out) {
         let is_held = self.legs.iter().any(|leg| leg.id == from && leg.is_held());
@@ -319,6 +350,13 @@ impl Desk {
                 let is_person = matches!(leg.kind, Kind::Rtp(_));
                 let heard = if is_held && !is_person { &SILENCE } else { frame };
                 leg.take_in(self.call, heard, out);
+            }
+            if self.legs.iter().any(|leg| leg.mixes(from))
+                && let Some(leg) = self.legs.iter_mut().find(|leg| leg.id == from)
+            {
+                // The music of one who holds the line is for nobody in a conference.
+                let heard = if is_held { &SILENCE } else { frame };
+                leg.playout.get_or_insert_with(|| Box::new(Adaptive::new(heard.band()))).hear(now, heard);
             }
             let Some(recording) = &mut self.recording else { continue };
             if recording.left == from {
@@ -394,8 +432,10 @@ impl Desk {
             return;
         }
         let said = Sound::silence(Band::Narrow);
-        let source = source_of(&self.wiring, id);
-        self.legs.push(Leg { id, kind, player: Player::default(), source, said, speaks: false });
+        let player = Player::default();
+        let mut leg = Leg { id, kind, player, source: None, mixer: None, playout: None, said, speaks: false };
+        leg.hear(&self.wiring);
+        self.legs.push(leg);
     }
 
     fn at(&self, leg: LegId) -> Option<usize> {
@@ -434,7 +474,12 @@ struct Leg {
     id: LegId,
     kind: Kind,
     player: Player,
+    /// The one whom it hears.
     source: Option<LegId>,
+    /// The several whom it hears.
+    mixer: Option<Box<Mixer>>,
+    /// Of one who is reached by RTP and mixed with others: what waits to be heard by them.
+    playout: Option<Box<Adaptive>>,
     /// What it says in this tick, and whether that is more than silence.
     said: Sound,
     speaks: bool,
@@ -457,13 +502,26 @@ enum Source {
 }
 
 impl Leg {
-    fn hear(&mut self, source: Option<LegId>) {
+    fn hear(&mut self, wiring: &[(LegId, LegId)]) {
+        let sources = wiring.iter().filter(|(listener, _)| *listener == self.id).map(|(_, source)| *source);
+        let sources: SmallVec<[LegId; 8]> = sources.collect();
+        let source = if sources.len() == 1 { Some(sources[0]) } else { None };
+        if sources.len() < 2 {
+            self.mixer = None;
+        } else {
+            self.mixer.get_or_insert_default().hear(&sources);
+        }
         if self.source != source {
             self.source = source;
             if let Kind::Rtp(rtp) = &mut self.kind {
                 (rtp.bridge, rtp.relay) = (Bridge::new(), None);
             }
         }
+    }
+
+    /// Whether it hears this leg among others.
+    fn mixes(&self, source: LegId) -> bool {
+        self.mixer.as_ref().is_some_and(|mixer| mixer.hears(source))
     }
 
     /// Whether it takes 20 ms of its source in this tick.
@@ -659,10 +717,6 @@ impl Out {
     fn pressed(&mut self, call: CallId, leg: LegId, (digit, duration_ms): Pressed) {
         self.notice(call, leg, Noticed::Digit { digit, duration_ms });
     }
-}
-
-fn source_of(wiring: &[(LegId, LegId)], listener: LegId) -> Option<LegId> {
-    wiring.iter().find(|(leg, _)| *leg == listener).map(|(_, source)| *source)
 }
 
 const SILENCE: Sound = Sound::silence(Band::Narrow);

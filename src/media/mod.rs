@@ -8,6 +8,7 @@
 //! Knows nothing of SIP or of calls' decisions. Start at [`Desk`], the sound of one call; `control` is how the gateway
 //! reaches it, `worker` the thread that turns it, and the only place in this room that reads a clock.
 
+mod adaptive;
 mod agent_leg;
 mod barge_in;
 mod bridge;
@@ -23,6 +24,7 @@ mod inband;
 mod ingress;
 mod latch;
 mod listener;
+mod mixer;
 mod noise;
 mod notice;
 mod player;

@@ -36,6 +36,9 @@ pub const CALLER_AUDIO_MAX: Duration = Duration::from_secs(2);
 /// Legs on one call over its whole life: caller, agent, and every transfer target tried. More are refused.
 pub const LEGS_MAX: usize = 64;
 
+/// Pairs of a listener and a source: eight parties who all hear each other make 56. More are not wired.
+pub const WIRES_MAX: usize = 64;
+
 /// Action runs on one call. A workflow that loops reaches it and is ended with an error.
 pub const RUNS_MAX: usize = 1_000;
 
@@ -244,6 +247,22 @@ pub const RECORDING_FLUSH_EVERY: Duration = Duration::from_secs(5);
 
 /// Threads that write recordings. One writes two thousand calls as WAV, and some three hundred as Opus, which it encodes.
 pub const RECORDING_THREADS: usize = 2;
+
+/// Longest message on the socket of a caller: a second of audio in base64 is 11 kB, or 43 kB in the wide form. A longer one
+/// ends the stream.
+pub const STREAM_MESSAGE_MAX: usize = 64 * 1024;
+
+/// Audio in one message of such a socket. Carriers send 20 to 100 ms; a longer one is not heard.
+pub const STREAM_AUDIO_MAX: Duration = Duration::from_secs(1);
+
+/// Messages without sense on such a socket; one more, and it is closed.
+pub const STREAM_IGNORED_MAX: u32 = 100;
+
+/// Characters that are kept of a text of such a socket: numbers, names, values. Carriers allow 500 for name and value.
+pub const STREAM_TEXT_MAX: usize = 512;
+
+/// Variables that such a caller may bring; further ones are not kept.
+pub const STREAM_VARIABLES_MAX: usize = 64;
 
 /// Events and masks on the page about a recording: a call has a few dozen. Further ones are not noted.
 pub const RECORDING_EVENTS_MAX: usize = 1000;

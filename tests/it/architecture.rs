@@ -237,6 +237,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("route", &["model"]),
     ("guard", &["model", "trunk"]),
     ("stir", &["model"]),
+    ("stream", &["model"]),
     ("sip", &["model", "sdp", "trunk", "guard"]),
     // Checking a file means asking the rooms that know its words.
     ("config", &["model", "actions", "call", "agent", "trunk", "route", "guard", "stir"]),

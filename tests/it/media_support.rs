@@ -96,6 +96,16 @@ impl Phone {
         self.timestamp = self.timestamp.wrapping_add(160);
     }
 
+    /// Sends 20 ms of one level, given as µ-law, in its own codec.
+    pub(crate) fn say_ulaw(&mut self, code: u8) {
+        self.say(if self.codec == Codec::Pcmu { code } else { ringback::media::ulaw_to_alaw(code) });
+    }
+
+    /// What it heard, as µ-law.
+    pub(crate) fn as_ulaw(&self, code: u8) -> u8 {
+        if self.codec == Codec::Pcmu { code } else { ringback::media::alaw_to_ulaw(code) }
+    }
+
     /// Presses and lets go of a key, all packets at once.
     pub(crate) fn press(&mut self, event: u8) {
         for (at, duration) in [160u16, 320, 480, 480, 480].into_iter().enumerate() {
