@@ -158,10 +158,11 @@ pub fn offer(local: &Local) -> String {
 
 /// The formats of [`offer`].
 fn offered(local: &Local) -> Formats {
+    let Local { codecs, comfort_noise, .. } = local;
     Formats {
-        voice: local.codecs.iter().map(|codec| (*codec, usual_number(*codec))).collect(),
-        comfort_noise: local.comfort_noise.then_some(COMFORT_NOISE),
-        events: events_for(&local.codecs),
+        voice: codecs.iter().map(|codec| (*codec, usual_number(*codec))).collect(),
+        comfort_noise: comfort_noise.then_some(COMFORT_NOISE),
+        events: events_for(codecs),
     }
 }
 
@@ -205,6 +206,7 @@ pub(super) fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
     }
     let (codec, payload_type) =
         *audio.codecs.iter().find(|(codec, _)| local.codecs.contains(codec)).ok_or(SdpError::NoCommonCodec)?;
+    let wants_comfort = matches!(local, Local { comfort_noise: true, .. });
     // Digits in the codec's own clock; failing that, in the one that everybody knows.
     let in_clock = |clock: u32| audio.events.iter().find(|(_, other)| *other == clock);
     let events = in_clock(codec.clock()).or_else(|| in_clock(SAMPLE_RATE)).copied();
@@ -217,8 +219,8 @@ pub(super) fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
         dtmf_in: events.map(|(number, _)| number),
         dtmf_clock: events.map_or(SAMPLE_RATE, |(_, clock)| clock),
         // RFC 3389 §4 has no comfort noise for codecs with one of their own, and ours is for a clock of 8000.
-        comfort_noise: audio.comfort_noise.filter(|_| local.comfort_noise && codec.clock() == SAMPLE_RATE),
-        opus: OpusTerms { dtx: opus.is_some_and(|terms| terms.dtx) || local.comfort_noise, ..opus.unwrap_or_default() },
+        comfort_noise: audio.comfort_noise.filter(|_| wants_comfort && codec.clock() == SAMPLE_RATE),
+        opus: OpusTerms { dtx: opus.is_some_and(|terms| terms.dtx) || wants_comfort, ..opus.unwrap_or_default() },
         remote: SocketAddr::new(audio.address, audio.port),
         ptime_ms: audio.ptime_ms.min(audio.ptime_max_ms),
         ptime_max_ms: audio.ptime_max_ms,

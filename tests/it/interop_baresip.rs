@@ -54,16 +54,22 @@ impl Baresip {
     }
 
     fn start_with(settings: &str, account: &str) -> Baresip {
+        Baresip::start_in("PCMU/8000/1", (8000, 60_000), settings, account)
+    }
+
+    /// In one codec, with a microphone of its rate that speaks for so many milliseconds.
+    fn start_in(codec: &str, (rate, mouth_ms): (u32, u64), settings: &str, account: &str) -> Baresip {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().display();
         let (sip, control) = (free_pair(), free_port());
         // Its call ends when its microphone's file does.
-        write_tone(&folder.path().join("mouth.wav"), CALLER, 60_000, 8000);
+        write_tone(&folder.path().join("mouth.wav"), CALLER, mouth_ms, rate);
         let config = format!(
             "poll_method epoll\nsip_listen {sip}\nnet_interface 127.0.0.1\nmodule_path /usr/lib/baresip/modules\n\
-             audio_source aufile,{dir}/mouth.wav\naudio_player aubridge,ear\nausrc_srate 8000\nauplay_srate 8000\n\
+             audio_source aufile,{dir}/mouth.wav\naudio_player aubridge,ear\nausrc_srate {rate}\nauplay_srate {rate}\n\
              ausrc_channels 1\nauplay_channels 1\nrtp_ports {}\nsnd_path {dir}\nctrl_tcp_listen {control}\n\
-             module g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule_tmp account.so\n\
+             opus_stereo no\nopus_sprop_stereo no\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule l16.so\n\
+             module aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule_tmp account.so\n\
              module_app menu.so\nmodule_app ctrl_tcp.so\n{settings}",
             rtp_ports()
         );
@@ -72,7 +78,7 @@ impl Baresip {
             Some((inside, answermode)) => (inside, format!(";answermode{answermode}")),
             None => (account, String::new()),
         };
-        let account = format!("<sip:ada@{sip}{inside}>;regint=0;audio_codecs=PCMU/8000/1{outside}\n");
+        let account = format!("<sip:ada@{sip}{inside}>;regint=0;audio_codecs={codec}{outside}\n");
         fs::write(folder.path().join("accounts"), account).unwrap();
         fs::write(folder.path().join("contacts"), "").unwrap();
         let mut command = Command::new("baresip");
@@ -136,7 +142,10 @@ impl Baresip {
         let mut files = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let heard =
             files.find(|path| path.to_string_lossy().ends_with("-dec.wav")).expect("baresip records what it hears");
-        hound::WavReader::open(heard).unwrap().samples::<i16>().map(Result::unwrap).collect()
+        let mut heard = hound::WavReader::open(heard).unwrap();
+        // Of two channels, which Opus makes of one, the first is enough.
+        let channels = usize::from(heard.spec().channels);
+        heard.samples::<i16>().step_by(channels).map(Result::unwrap).collect()
     }
 }
 
@@ -248,4 +257,42 @@ fn interop_baresip_hears_music_until_the_colleague_answers() {
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
+}
+
+/// Its own voice comes back from the echo, so both its coders met both of ours.
+fn echoes_in(codec: &str, rate: u32, name: &str) {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    rig.write(
+        "trunks/carrier.toml",
+        &format!(
+            "version = 1\ntitle = \"This machine\"\ncodecs = [\"{name}\"]\n[inbound]\nallowed_addresses = [\"127.0.0.0/8\"]\n"
+        ),
+    );
+    let gateway = Gateway::start(&rig);
+    let mut phone = Baresip::start_in(codec, (rate, 3000), "", "");
+
+    phone.order("dial", &format!("sip:102@{}", gateway.udp));
+    phone.event("CALL_ESTABLISHED", secs(10));
+    // With the end of its microphone's file.
+    phone.event("CALL_CLOSED", secs(20));
+
+    let heard = phone.recording();
+    let echo = tone_in(&heard, CALLER, rate as usize).unwrap_or_else(|| panic!("{codec}: nothing came back"));
+    assert!(echo.1 - echo.0 >= 2000, "{codec}: the echo holds for {echo:?} ms");
+}
+
+#[test]
+fn interop_baresip_hears_its_echo_in_g722() {
+    echoes_in("G722/16000/1", 16_000, "g722");
+}
+
+#[test]
+fn interop_baresip_hears_its_echo_in_opus() {
+    echoes_in("opus/48000/2", 48_000, "opus");
+}
+
+#[test]
+fn interop_baresip_hears_its_echo_in_l16() {
+    echoes_in("L16/16000/1", 16_000, "l16_16k");
 }
