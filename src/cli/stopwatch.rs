@@ -14,6 +14,15 @@ pub(super) fn since(then: Instant) -> Duration {
     then.elapsed()
 }
 
+/// Lets a thread rest that makes a load at its own pace.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the load of the bench keeps time for others, as a caller's telephone does"
+)]
+pub(super) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Whole milliseconds, rounded down.
 pub(super) fn as_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

@@ -1,9 +1,12 @@
-//! The thread that makes the load and measures it: all callers' RTP and all agents' sockets on one poll, so that both
-//! ends of every delay are read from one clock.
+//! What makes the load and measures it: one thread hears all RTP and holds all agents' sockets, another speaks for all
+//! callers. Both ends of every delay are read from one clock.
+//!
+//! Whoever speaks must not be woken by what it hears: it would always send just after the gateway's slot, and each packet
+//! would wait for the whole of the next.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,7 +28,9 @@ use crate::model::{FRAME_MS, FRAME_SAMPLES};
 #[derive(Debug)]
 pub(super) struct Load {
     orders: SyncSender<Order>,
-    thread: JoinHandle<Measured>,
+    to_say: SyncSender<Order>,
+    ears: JoinHandle<Measured>,
+    mouths: JoinHandle<()>,
     /// Where the callers, and the callees of a relay, take their RTP.
     pub(super) rtp: [SocketAddr; 2],
     /// Where the agents are.
@@ -33,7 +38,7 @@ pub(super) struct Load {
 }
 
 /// What it is told.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
     /// Somebody's sound goes there from now on.
     Talk(Side, u16, SocketAddr),
@@ -76,17 +81,25 @@ impl Load {
     pub(super) fn start(tongue: Tongue, calls: usize) -> io::Result<Load> {
         let poll = Poll::new()?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut rtp = [UdpSocket::bind(any)?, UdpSocket::bind(any)?];
-        for (at, socket) in rtp.iter_mut().enumerate() {
+        let open = || {
+            let socket = StdUdpSocket::bind(any)?;
+            socket.set_nonblocking(true)?;
             // Best effort: a smaller one only loses more when we are late.
-            let _ = SockRef::from(&*socket).set_recv_buffer_size(8 << 20);
+            let _ = SockRef::from(&socket).set_recv_buffer_size(8 << 20);
+            Ok::<_, io::Error>(socket)
+        };
+        let spoken = [open()?, open()?];
+        let mut rtp = [UdpSocket::from_std(spoken[0].try_clone()?), UdpSocket::from_std(spoken[1].try_clone()?)];
+        for (at, socket) in rtp.iter_mut().enumerate() {
             poll.registry().register(socket, Token(at), Interest::READABLE)?;
         }
         let mut listener = TcpListener::bind(any)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (addresses, agents) = ([rtp[0].local_addr()?, rtp[1].local_addr()?], listener.local_addr()?);
         let (orders, waiting) = sync_channel(ORDERS_MAX);
+        let (to_say, to_begin) = sync_channel(ORDERS_MAX);
         let ends = || vec![End::default(); calls];
+        let began = stopwatch::now();
         let bench = Bench {
             poll,
             rtp,
@@ -97,37 +110,113 @@ impl Load {
             ends: [ends(), ends()],
             by_port: [HashMap::new(), HashMap::new()],
             orders: waiting,
-            began: stopwatch::now(),
-            turn: 0,
+            began,
             is_measuring: false,
             measured: Measured { heard: vec![0; calls], ..Measured::default() },
         };
-        let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || bench.run())?;
-        Ok(Load { orders, thread, rtp: addresses, agents })
+        let voices = || vec![Voice::default(); calls];
+        let mouths = Mouths { rtp: spoken, voices: [voices(), voices()], orders: to_begin, began, turn: 0 };
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let ears = thread("load-ears").spawn(move || bench.run())?;
+        let mouths = thread("load-mouths").spawn(move || mouths.run())?;
+        Ok(Load { orders, to_say, ears, mouths, rtp: addresses, agents })
     }
 
     pub(super) fn order(&self, order: Order) {
         // A thread that is gone panicked, which `stop` tells.
+        let _ = self.to_say.send(order);
         let _ = self.orders.send(order);
     }
 
     /// Ends it. `None` when it broke.
     pub(super) fn stop(self) -> Option<Measured> {
         self.order(Order::Stop);
-        self.thread.join().ok()
+        self.mouths.join().ok()?;
+        self.ears.join().ok()
     }
 }
 
 /// One end of a call.
 #[derive(Clone, Debug, Default)]
 struct End {
-    to: Option<SocketAddr>,
-    seq: u16,
     hush: Hush,
     /// The first packet that counts, and how late each was by its place in the sequence, in microseconds.
     first: Option<(u16, Duration)>,
     late_us: Vec<i64>,
     last_place: i64,
+}
+
+/// What one end of a call says.
+#[derive(Clone, Debug, Default)]
+struct Voice {
+    to: Option<SocketAddr>,
+    seq: u16,
+}
+
+/// Everybody who speaks by RTP.
+struct Mouths {
+    rtp: [StdUdpSocket; 2],
+    voices: [Vec<Voice>; 2],
+    orders: Receiver<Order>,
+    began: Instant,
+    /// Packets that were due so far, sent or not.
+    turn: u64,
+}
+
+impl Mouths {
+    fn run(mut self) {
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Talk(side, call, to)) => {
+                    if let Some(voice) = self.voices[side as usize].get_mut(usize::from(call)) {
+                        voice.to = Some(to);
+                    }
+                }
+                Ok(Order::Measure) => {}
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    self.say_what_is_due();
+                    stopwatch::pause(PAUSE);
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        stopwatch::since(self.began)
+    }
+
+    /// Calls are spread over the 20 ms, and each has its own place in them.
+    fn say_what_is_due(&mut self) {
+        let calls = self.voices[0].len() as u64;
+        let due = u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX) * calls / FRAME_NS;
+        // A load that cannot keep up leaves out what is more than 100 ms old.
+        self.turn = self.turn.max(due.saturating_sub(calls * 5));
+        while self.turn < due {
+            let call = (self.turn % calls) as usize;
+            self.turn += 1;
+            for side in [Side::Caller, Side::Callee] {
+                self.say(side, call);
+            }
+        }
+    }
+
+    fn say(&mut self, side: Side, call: usize) {
+        let at = self.now();
+        let voice = &mut self.voices[side as usize][call];
+        let Some(to) = voice.to else { return };
+        voice.seq = voice.seq.wrapping_add(1);
+        let from = if side == Side::Caller { From::Caller } else { From::Echo };
+        let number = u16::try_from(call).unwrap_or(u16::MAX);
+        let mut packet = [0; HEADER_LEN + FRAME_SAMPLES];
+        packet[0] = 0x80;
+        packet[2..4].copy_from_slice(&voice.seq.to_be_bytes());
+        packet[4..8].copy_from_slice(&(u32::from(voice.seq) * 160).to_be_bytes());
+        packet[8..12].copy_from_slice(&(0x1000 * (side as u32 + 1) + u32::from(number)).to_be_bytes());
+        packet[HEADER_LEN..].copy_from_slice(&Mark { call: number, from, at }.frame());
+        // What the network does not take is lost, as always.
+        let _ = self.rtp[side as usize].send_to(&packet, to);
+    }
 }
 
 struct Bench {
@@ -141,8 +230,6 @@ struct Bench {
     by_port: [HashMap<u16, u16>; 2],
     orders: Receiver<Order>,
     began: Instant,
-    /// Packets that were due so far, sent or not.
-    turn: u64,
     is_measuring: bool,
     measured: Measured,
 }
@@ -151,8 +238,6 @@ impl Bench {
     fn run(mut self) -> Measured {
         let mut events = Events::with_capacity(1024);
         while self.take_orders() {
-            self.say_what_is_due();
-            // It wakes for whatever arrives, so that only what is sent can be late, by the millisecond of the poll.
             if self.poll.poll(&mut events, Some(POLL)).is_err() {
                 continue;
             }
@@ -173,8 +258,7 @@ impl Bench {
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Talk(side, call, to)) => {
-                    if let Some(end) = self.ends[side as usize].get_mut(usize::from(call)) {
-                        end.to = Some(to);
+                    if usize::from(call) < self.ends[side as usize].len() {
                         self.by_port[side as usize].insert(to.port(), call);
                     }
                 }
@@ -187,38 +271,6 @@ impl Bench {
 
     fn now(&self) -> Duration {
         stopwatch::since(self.began)
-    }
-
-    /// Calls are spread over the 20 ms, and each has its own place in them.
-    fn say_what_is_due(&mut self) {
-        let calls = self.ends[0].len() as u64;
-        let due = u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX) * calls / FRAME_NS;
-        // A load that cannot keep up leaves out what is more than 100 ms old.
-        self.turn = self.turn.max(due.saturating_sub(calls * 5));
-        while self.turn < due {
-            let call = (self.turn % calls) as usize;
-            self.turn += 1;
-            for side in [Side::Caller, Side::Callee] {
-                self.say(side, call);
-            }
-        }
-    }
-
-    fn say(&mut self, side: Side, call: usize) {
-        let at = self.now();
-        let end = &mut self.ends[side as usize][call];
-        let Some(to) = end.to else { return };
-        end.seq = end.seq.wrapping_add(1);
-        let from = if side == Side::Caller { From::Caller } else { From::Echo };
-        let number = u16::try_from(call).unwrap_or(u16::MAX);
-        let mut packet = [0; HEADER_LEN + FRAME_SAMPLES];
-        packet[0] = 0x80;
-        packet[2..4].copy_from_slice(&end.seq.to_be_bytes());
-        packet[4..8].copy_from_slice(&(u32::from(end.seq) * 160).to_be_bytes());
-        packet[8..12].copy_from_slice(&(0x1000 * (side as u32 + 1) + u32::from(number)).to_be_bytes());
-        packet[HEADER_LEN..].copy_from_slice(&Mark { call: number, from, at }.frame());
-        // What the network does not take is lost, as always.
-        let _ = self.rtp[side as usize].send_to(&packet, to);
     }
 
     fn hear(&mut self, side: Side) {
@@ -323,7 +375,10 @@ impl End {
 }
 
 const FRAME_NS: u64 = FRAME_MS as u64 * 1_000_000;
-const POLL: Duration = Duration::from_millis(1);
+/// For orders, which wake nobody.
+const POLL: Duration = Duration::from_millis(10);
+/// How long the mouths rest: calls that are due within it are spoken for together.
+const PAUSE: Duration = Duration::from_micros(170);
 const LISTENER: Token = Token(2);
 const FIRST_AGENT: usize = 3;
 /// Each call has two.
