@@ -82,7 +82,7 @@ impl Offerer {
             rtcp_feedback: Vec::new(),
         };
         let mut engine = MediaEngine::default();
-        let codec = RTCRtpCodecParameters { rtp_codec: rtp_codec.clone(), payload_type, ..Default::default() };
+        let codec = RTCRtpCodecParameters { rtp_codec: rtp_codec.clone(), payload_type };
         engine.register_codec(codec, RtpCodecKind::Audio).unwrap();
         let mut connection = RTCPeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
