@@ -366,7 +366,7 @@ mod tests {
     const OURS: &str = "our password";
     const THEIRS: &str = "their password";
 
-    #[allow(clippy::disallowed_methods, reason = "an instant has no other beginning; the tests count from it")]
+    #[allow(clippy::disallowed_methods, reason = "any moment does to begin with")]
     fn agent(mode: Mode) -> (Agent, Instant) {
         let now = Instant::now();
         (Agent::new(now, mode, named("ours", OURS), named("theirs", THEIRS), 1, crypto()), now)

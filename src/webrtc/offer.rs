@@ -158,7 +158,9 @@ impl Offer {
         let chosen = if is_ours_first {
             codecs.iter().find_map(|codec| Some((*codec, section.maps.iter().find(|map| is(map, *codec))?)))
         } else {
-            section.maps.iter().find_map(|map| Some((*codecs.iter().find(|codec| is(&map, **codec))?, map)))
+            // The order is that of the m= line; maps may stand in any.
+            let mut offered = section.formats.iter().filter_map(|format| section.map(format));
+            offered.find_map(|map| Some((*codecs.iter().find(|codec| is(&map, **codec))?, map)))
         };
         let (codec, map) = chosen.ok_or(OfferError::Unusable("no codec in common"))?;
         // RFC 4733 §2.1: events keep the clock of the audio that they stand among.
@@ -251,6 +253,12 @@ impl Ours<'_> {
 }
 
 impl Section {
+    /// What a format of the m= line stands for.
+    fn map(&self, format: &str) -> Option<&Map> {
+        let payload_type: u8 = format.parse().ok()?;
+        self.maps.iter().find(|map| map.payload_type == payload_type)
+    }
+
     fn read(&mut self, attribute: &str) -> Result<(), OfferError> {
         let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
         let value = value.trim();
@@ -315,7 +323,6 @@ fn media_line(line: &str) -> Result<Section, OfferError> {
             section.maps.push(Map { payload_type, name: name.to_owned(), clock: 8_000, channels: 1 });
         }
     }
-    section.maps.sort_by_key(|map| section.formats.iter().position(|format| *format == map.payload_type.to_string()));
     Ok(section)
 }
 
@@ -446,8 +453,10 @@ mod tests {
 
         let theirs = offer.settle(&[Codec::Pcmu, Codec::Pcma], false).unwrap();
         let ours = offer.settle(&[Codec::Pcmu, Codec::Pcma], true).unwrap();
+        let wide = offer.settle(&[Codec::Pcmu, Codec::Opus], false).unwrap();
 
         assert_eq!((theirs.codec, theirs.payload_type, theirs.dtmf), (Codec::Pcma, 8, Some(126)));
+        assert_eq!((wide.codec, wide.payload_type, wide.dtmf), (Codec::Opus, 111, Some(110)));
         assert_eq!((ours.codec, ours.payload_type, ours.dtmf), (Codec::Pcmu, 0, Some(126)));
     }
 
