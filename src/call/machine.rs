@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::leg::{LegState, Legs, Role};
 use super::moving::Moving;
+use super::recording::Recording;
 use super::referral::Referral;
 use super::runs::{Active, BeforeState};
 use super::talk::{Flow, Playback};
@@ -31,7 +32,7 @@ pub struct Call {
     /// A party whose place is being taken.
     pub(super) referral: Option<Referral>,
     /// Both ends talk, and were asked to do so without us.
-    pub(super) is_releasing: bool,
+    pub(super) release: super::moving::Release,
     /// Whoever answers for us, while there.
     pub(super) agent: Option<LegId>,
     /// The workflow that runs live, when that is who answers.
@@ -41,13 +42,15 @@ pub struct Call {
     /// Who took the caller.
     pub(super) joined: Option<LegId>,
     pub(super) transferred_to: Option<Pii<Address>>,
-    /// Whom the call was passed on to, by the plan.
+    /// Whom the call is being passed on to, by the plan, until that one answers.
     pub(super) passed_to: Option<LegId>,
     /// What the caller hears played, and for which run.
     pub(super) playback: Option<Playback>,
     pub(super) plays: u32,
     /// Keys pressed before somebody asked for them.
     pub(super) typed: VecDeque<Digit>,
+    /// Sentences the agent was given to say.
+    pub(super) says: u32,
     pub(super) runs: Vec<Active>,
     pub(super) runs_begun: u32,
     pub(super) before: Vec<BeforeState>,
@@ -65,6 +68,7 @@ pub struct Call {
     /// Octets of text in all turns so far.
     pub(super) turns_len: usize,
     pub(super) after: Vec<String>,
+    pub(super) recording: Recording,
 }
 
 /// Where in its life a call is.
@@ -105,7 +109,7 @@ impl Call {
             caller: LegId::CALLER,
             refer_first: false,
             referral: None,
-            is_releasing: false,
+            release: super::moving::Release::default(),
             agent: None,
             flow: None,
             moving: None,
@@ -115,6 +119,7 @@ impl Call {
             playback: None,
             plays: 0,
             typed: VecDeque::new(),
+            says: 0,
             runs: Vec::new(),
             runs_begun: 0,
             before: Vec::new(),
@@ -127,6 +132,7 @@ impl Call {
             turns: Vec::new(),
             turns_len: 0,
             after: Vec::new(),
+            recording: Recording::default(),
         }
     }
 
@@ -158,8 +164,9 @@ impl Call {
             (_, Event::Held { leg }) => self.on_held(leg),
             (_, Event::Resumed { leg }) => self.on_resumed(leg),
             (_, Event::Played { leg, play }) => self.on_played(leg, play, &mut out),
+            (_, Event::NotPlayed { leg, play }) => self.on_not_played(leg, play, &mut out),
             (_, Event::AgentSpoke { leg }) => self.on_agent_spoke(leg),
-            (_, Event::AgentQuiet { leg }) => self.on_agent_quiet(leg, &mut out),
+            (_, Event::AgentQuiet { leg, says }) => self.on_agent_quiet(leg, says, &mut out),
             // The media plane has acted on it already; it stands in the journal.
             (_, Event::BargedIn { .. } | Event::AgentFault { .. }) => {}
             (_, Event::Said { who, text, interrupted }) => self.on_said(who, text, interrupted),
@@ -317,6 +324,8 @@ impl Call {
             // Many leave as soon as they have been heard; whom they talked to is moved all the same.
         } else if leg == self.caller && self.is_being_moved() {
             self.moved(out);
+        } else if self.is_being_released() && (leg == self.caller || self.joined == Some(leg)) {
+            self.released(out);
         } else if leg == self.caller {
             let cause = if self.phase == Phase::Ringing && cause == Cause::Normal { Cause::Canceled } else { cause };
             let by = if cause == Cause::Canceled { Blame::Caller } else { cause.blame() };
@@ -366,9 +375,7 @@ impl Call {
         self.timers.clear(Timer::RingBudget);
         self.timers.set(Timer::Duration, self.now + agent.duration_max);
         out.push(Command::Answer);
-        if agent.record {
-            out.push(Command::Record { leg: LegId::CALLER });
-        }
+        self.begin_recording(out);
         self.give_up_before(out);
         self.start_agent(out);
     }
@@ -438,6 +445,7 @@ impl Call {
             runs: std::mem::take(&mut self.history),
             turns: std::mem::take(&mut self.turns),
             after: std::mem::take(&mut self.after),
+            consent: self.recording.consent,
         }
     }
 

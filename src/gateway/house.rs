@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Mutex, broadcast, watch};
 
+use super::browsers::Browsers;
 use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
+use super::recordings::Shelf;
 use super::registry::Registry;
 use super::reload::Loader;
 use super::tolls::Tolls;
@@ -30,6 +32,8 @@ pub(super) struct House {
     pub(super) configs: watch::Sender<Arc<Config>>,
     pub(super) sip: Sip,
     pub(super) workers: Workers,
+    /// `None` when browsers do not call.
+    pub(super) browsers: Option<Browsers>,
     pub(super) http: Http,
     pub(super) secrets: Secrets,
     pub(super) certificates: Arc<Certificates>,
@@ -38,6 +42,8 @@ pub(super) struct House {
     pub(super) workflows: Workflows,
     pub(super) clips: Arc<Clips>,
     pub(super) journals: Journals,
+    /// Where recordings go.
+    pub(super) shelf: Shelf,
     pub(super) registry: Registry,
     pub(super) trunks: Trunks,
     pub(super) tolls: Arc<Tolls>,

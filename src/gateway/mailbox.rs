@@ -33,10 +33,12 @@ pub(super) enum Post {
     Referred { leg: LegId, refer: Box<Refer> },
     /// Somebody is at the door for a leg's place.
     Replacing { leg: LegId, guest: Guest },
+    /// A browser can be heard and hears us.
+    Connected { leg: LegId },
     /// Another call took the other end of a leg, and sends its audio from here.
     PluggedIn { leg: LegId, cord: Cord, remote: SocketAddr },
-    /// The recording's file is complete.
-    Recorded,
+    /// The recording's file is complete, or was given up.
+    Recorded { frames: u64, error: Option<String> },
 }
 
 impl Post {
@@ -72,7 +74,7 @@ impl Mailbox {
             counter!("ringback_mailbox_dropped_total", "what" => "statistic").increment(1);
         } else if posts.len() >= limits::CALL_MAILBOX * 2 && !post.is_ending() {
             counter!("ringback_mailbox_dropped_total", "what" => "call").increment(1);
-            posts.retain(|post| post.is_ending() || matches!(post, Post::Recorded));
+            posts.retain(|post| post.is_ending() || matches!(post, Post::Recorded { .. }));
             posts.push_back(Post::Event(Event::EndAsked { cause: Cause::Internal }));
         } else {
             posts.push_back(post);

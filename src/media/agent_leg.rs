@@ -20,7 +20,7 @@ pub(super) struct AgentLeg {
 
 #[derive(Debug)]
 enum Lips {
-    Ulaw(Playout<u8>),
+    Ulaw(Box<Playout<u8>>),
     Linear(Box<Linear>),
 }
 
@@ -36,7 +36,7 @@ struct Linear {
 impl AgentLeg {
     pub(super) fn new(form: Form) -> AgentLeg {
         let mouth = match form {
-            Form::Ulaw => Lips::Ulaw(Playout::new(form.rate())),
+            Form::Ulaw => Lips::Ulaw(Box::new(Playout::new(form.rate()))),
             Form::Linear16 | Form::Linear24 => {
                 let (playout, resampler) = (Playout::new(form.rate()), Resampler::new());
                 Lips::Linear(Box::new(Linear { playout, resampler, is_ringing: false }))

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{At, Check, Mistake, code, is_id};
 use crate::config::{
-    Certificates, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Origin, Private, Signers, SipListeners, Store,
-    raw,
+    Certificates, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Origin, Private, Recordings, Signers,
+    SipListeners, Store, raw,
 };
 
 /// An address, or letters, digits, hyphens and dots, as RFC 1123 wants a host name.
@@ -39,11 +39,13 @@ impl Check<'_> {
             raw::Private::Allow => Private::Allow,
         };
         let admin = file.admin.as_ref().and_then(|admin| self.socket(&at.key("admin").key("listen"), &admin.listen));
+        let browsers = file.webrtc.as_ref().and_then(|file| self.webrtc(&at.key("webrtc"), file));
         self.wanted.trust = file.identity.trust.clone().map(|trust| (at.key("identity").key("trust"), trust));
         Some(Gateway {
             sip,
             media,
             store: Store { path: PathBuf::from(&file.store.path), data_dir: PathBuf::from(&file.store.data_dir) },
+            recordings: self.recordings(&at.key("recordings"), &file.recordings),
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
             protection: self.protection(&at.key("protection"), &file.protection),
             egress: Egress { private, allow },
@@ -54,8 +56,17 @@ impl Check<'_> {
             },
             identity: Signers { trust: file.identity.trust.as_ref().map(PathBuf::from) },
             admin,
+            browsers,
             prompts: PathBuf::from(&file.prompts.dir),
         })
+    }
+
+    fn recordings(&mut self, at: &At, recordings: &raw::Recordings) -> Recordings {
+        Recordings {
+            format: recordings.format,
+            key: recordings.key.as_ref().map(|key| self.secret(&at.key("key"), key)),
+            keep: (recordings.keep_days > 0).then(|| Duration::from_secs(u64::from(recordings.keep_days) * 86_400)),
+        }
     }
 
     fn sip(&mut self, at: &At, sip: &raw::Sip) -> SipListeners {
@@ -123,7 +134,7 @@ impl Check<'_> {
         }
     }
 
-    fn sockets(&mut self, at: &At, texts: &[String]) -> Vec<SocketAddr> {
+    pub(super) fn sockets(&mut self, at: &At, texts: &[String]) -> Vec<SocketAddr> {
         let mut sockets = Vec::new();
         for (n, text) in texts.iter().enumerate() {
             match self.socket(&at.item(n), text) {
@@ -201,7 +212,7 @@ impl Check<'_> {
     }
 
     /// The origin of a URL without variables, and with nothing behind the port.
-    fn origin(&mut self, at: &At, text: &str) -> Option<Origin> {
+    pub(super) fn origin(&mut self, at: &At, text: &str) -> Option<Origin> {
         match Origin::of(text) {
             Ok(origin) => {
                 let behind =

@@ -163,11 +163,18 @@ pub struct Outbound {
     pub assert_identity: bool,
     /// What becomes of a caller who asked not to be known.
     pub anonymous: Anonymous,
-    /// Further headers of our calls.
+    /// On which calls `Diversion` says who was called before. With it, most carriers let a caller's own number be shown.
+    pub diversion: Telling,
+    /// On which calls `History-Info` says so.
+    pub history_info: Option<Telling>,
+    /// Further headers of our calls: those to numbers, and those to SIP URIs at the host of one of the gateways.
     #[schemars(length(max = 32))]
     pub header: Vec<HeaderOut>,
     /// Which numbers may be dialled; without it the trunk's own country, and nothing premium.
     pub allow: Allow,
+    /// What calls cost, for `spend_per_day` under `[limits]`.
+    #[schemars(length(max = 1024))]
+    pub price: Vec<Price>,
 }
 
 impl Default for Outbound {
@@ -185,8 +192,11 @@ impl Default for Outbound {
             caller_host: None,
             assert_identity: false,
             anonymous: Anonymous::default(),
+            diversion: Telling::default(),
+            history_info: None,
             header: Vec::new(),
             allow: Allow::default(),
+            price: Vec::new(),
         }
     }
 }
@@ -247,6 +257,19 @@ pub enum Anonymous {
     ShowOurs,
 }
 
+/// On which calls something is told about those that were called before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Telling {
+    /// On none.
+    Never,
+    /// On those that a route sends on.
+    #[default]
+    Forwards,
+    /// On transfers of a caller as well.
+    Always,
+}
+
 /// A header of our calls.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -280,6 +303,31 @@ pub struct Allow {
     pub hosts: Vec<String>,
 }
 
+/// What calls to some numbers cost, in the money that the carrier bills.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["prefix", "per_minute"]))]
+pub struct Price {
+    /// How the numbers begin, as `+39` or `+447`; the longest that fits counts. Empty: all others.
+    #[schemars(length(max = 16))]
+    pub prefix: String,
+    /// For a minute, as 0.012.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub per_minute: f64,
+    /// For being answered.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub per_call: f64,
+    /// Time is charged in steps of so many seconds, each as soon as it begins.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub step_s: u64,
+}
+
+impl Default for Price {
+    fn default() -> Price {
+        Price { prefix: String::new(), per_minute: 0.0, per_call: 0.0, step_s: 60 }
+    }
+}
+
 /// How much a trunk may use. What is left out is bound by the gateway's own limits alone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -296,6 +344,10 @@ pub struct TrunkLimits {
     /// New outbound calls of one agent in one hour.
     #[schemars(range(min = 1, max = 100_000))]
     pub calls_per_agent_hour: Option<u32>,
+    /// Money spent on calls in one day (UTC), by `[[outbound.price]]`. Then nothing more is dialled but emergency numbers,
+    /// and calls that cost something are ended. A number without a price is not dialled at all.
+    #[schemars(range(min = 0.01, max = 10_000_000))]
+    pub spend_per_day: Option<f64>,
 }
 
 /// What is agreed on dialogs.
