@@ -19,6 +19,8 @@ mod diverted;
 mod door;
 mod event;
 mod fuzz;
+#[cfg(feature = "shell")]
+mod handle;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
@@ -55,6 +57,6 @@ pub use event::{
 #[doc(hidden)]
 pub use fuzz::{fuzz_door, fuzz_header};
 #[cfg(feature = "shell")]
-pub use trace::{Trace, Traced};
+pub use handle::Sip;
 #[cfg(feature = "shell")]
-pub use wire::Sip;
+pub use trace::{Trace, Traced};
