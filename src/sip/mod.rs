@@ -55,7 +55,7 @@ pub use event::{
     Replaces, SipCommand, SipEvent, Terms, Transport,
 };
 #[doc(hidden)]
-pub use fuzz::{fuzz_door, fuzz_header};
+pub use fuzz::{fuzz_door, fuzz_header, fuzz_refer};
 #[cfg(feature = "shell")]
 pub use handle::Sip;
 #[cfg(feature = "shell")]
