@@ -20,8 +20,9 @@ use crate::model::limits;
 
 pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RouteIdentity, RoutesFile};
 pub use trunk::{
-    Allow, Anonymous, Attestation, Codec, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound, Price,
-    Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, Telling, TrunkFile, TrunkLimits, Verify,
+    Allow, Anonymous, Attestation, Codec, Digest, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat,
+    Outbound, Price, Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, Telling, TrunkFile,
+    TrunkLimits, Verify,
 };
 pub use webrtc::{Access, Ice, IceServer, WebRtc};
 
@@ -115,7 +116,8 @@ pub struct SipTls {
     /// The authorities that those stand on.
     #[schemars(length(min = 1, max = 1024))]
     pub client_ca: Option<String>,
-    /// The authorities that servers stand on when we connect: `system`, or a file.
+    /// The authorities that servers stand on when we connect: `system`, or a file. Nobody is asked whether a certificate
+    /// was revoked (no CRL, no OCSP): take an authority out of the file, or wait for the certificate's end.
     #[schemars(length(min = 1, max = 1024))]
     pub trust: String,
     /// Whether `*.example.com` in the certificate of a server stands for its hosts. RFC 5922 says no; some carriers
@@ -160,6 +162,10 @@ pub struct SipWebSocket {
     /// Listeners with the certificate under `[sip.tls]`.
     #[schemars(length(max = 16))]
     pub secure: Vec<String>,
+    /// Web pages that may connect, by their origins, as `https://phone.example.com`. Left out, all may: then any page that
+    /// a user looks at can speak SIP to us from the user's address. Programs that are no browsers name no origin, and may.
+    #[schemars(length(min = 1, max = 64))]
+    pub origins: Option<Vec<String>>,
 }
 
 /// Where audio flows.
@@ -371,7 +377,7 @@ pub enum KeepTrace {
 #[serde(default, deny_unknown_fields)]
 pub struct Signers {
     /// A file of certificates in PEM: the roots that the certificate of whoever signed a call must lead to. Relative to
-    /// the configuration's folder. Trunks that `verify` need it.
+    /// the configuration's folder. Trunks that `verify` need it. Lists of revoked certificates (CRL) are not fetched.
     #[schemars(length(min = 1, max = 1024))]
     pub trust: Option<String>,
 }

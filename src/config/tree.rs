@@ -108,6 +108,8 @@ pub struct SipListeners {
     pub ws: Vec<SocketAddr>,
     /// WebSocket listeners within TLS.
     pub wss: Vec<SocketAddr>,
+    /// Origins of web pages that may connect to those two; `None`: all.
+    pub origins: Option<Vec<String>>,
     /// The address or host name that others reach us by; `None`: the one that we listen on.
     pub advertised: Option<String>,
     /// DNS servers; `None`: the system's.

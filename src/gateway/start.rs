@@ -103,6 +103,7 @@ impl Gateway {
             listen_tls: gateway.sip.tls.clone(),
             ws: gateway.sip.ws.clone(),
             wss: gateway.sip.wss.clone(),
+            origins: gateway.sip.origins.clone(),
             tls: sip_tls::read(&config)?,
             nameservers: gateway.sip.nameservers.clone(),
             advertised: gateway.sip.advertised.clone(),

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::digest::Proof;
+use super::digest::{Algorithm, Proof};
 use super::rules::{Protection, SCANNERS};
 use crate::model::{Secret, limits};
 use crate::trunk::{Cidr, Credentials, Trunk};
@@ -40,6 +40,7 @@ pub(super) struct Known {
     has_password: bool,
     /// `None` with a password that could not be read: then nobody can prove it.
     proof: Option<Proof>,
+    algorithms: Vec<Algorithm>,
     realm: String,
 }
 
@@ -108,6 +109,7 @@ impl Access {
                 over_registration: inbound.over_registration,
                 has_password: digest.is_some(),
                 proof: password.map(|(digest, secret)| Proof::new(&digest.username, &realm, secret.reveal())),
+                algorithms: inbound.algorithms.clone(),
                 realm,
             });
             let gateways = trunk.outbound.iter().flat_map(|outbound| &outbound.gateways);
@@ -199,6 +201,11 @@ impl Access {
 impl Known {
     pub(super) fn realm(&self) -> &str {
         &self.realm
+    }
+
+    /// By which algorithms it may prove its password.
+    pub(super) fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
     }
 
     pub(super) fn proof(&self) -> Option<&Proof> {

@@ -385,12 +385,11 @@ const EMERGENCY: &[(&str, &[&str])] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trunk::{CallerPolicy, Inbound, NumberFormat, Outbound, SessionRules, TrunkLimits};
+    use crate::trunk::Outbound;
+    use crate::trunk::tests::{outbound, trunk as plain};
 
     #[test]
     fn only_the_own_country_is_called_unless_told_otherwise() {
@@ -564,35 +563,7 @@ mod tests {
     }
 
     fn trunk(country: Option<&str>, dialling: Dialling) -> Trunk {
-        let outbound = Outbound {
-            gateways: vec!["sip:gw.example".into()],
-            silence: Duration::from_secs(4),
-            credentials: None,
-            format: NumberFormat::AsIs,
-            prefix: String::new(),
-            caller: CallerPolicy::default(),
-            headers: Vec::new(),
-            diversion: crate::trunk::Telling::default(),
-            history_info: crate::trunk::Telling::Never,
-            probe: None,
-            dialling,
-            prices: Vec::new(),
-        };
-        Trunk {
-            id: "carrier".into(),
-            title: "Carrier".into(),
-            is_trusted: false,
-            country: country.map(str::to_owned),
-            codecs: Vec::new(),
-            leads_codecs: false,
-            comfort_noise: false,
-            inbound: Inbound::default(),
-            outbound: Some(outbound),
-            registration: None,
-            limits: TrunkLimits::default(),
-            session: SessionRules::default(),
-            transfer: crate::trunk::ReferRules::default(),
-            identity: crate::trunk::IdentityRules::default(),
-        }
+        let outbound = Outbound { dialling, ..outbound("sip:gw.example") };
+        Trunk { country: country.map(str::to_owned), outbound: Some(outbound), ..plain() }
     }
 }

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::model::limits;
+pub(super) use crate::trunk::DigestAlgorithm as Algorithm;
 
 /// What we know of a user: enough to check an answer, and not the password itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,16 +59,7 @@ impl fmt::Debug for Proof {
     }
 }
 
-/// The algorithms that we ask for, best first (RFC 8760 §2.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    Sha256,
-    Md5,
-}
-
 impl Algorithm {
-    pub(super) const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Algorithm::Sha256 => "SHA-256",
@@ -75,7 +67,7 @@ impl Algorithm {
         }
     }
 
-    fn hash(self, text: &str) -> String {
+    pub(super) fn hash(self, text: &str) -> String {
         match self {
             Algorithm::Sha256 => hex(&Sha256::digest(text.as_bytes())),
             Algorithm::Md5 => hex(&<Md5 as md5::Digest>::digest(text.as_bytes())),
@@ -98,7 +90,7 @@ pub(super) struct Answer {
     pub(super) nonce: String,
     pub(super) uri: String,
     response: String,
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
     /// `None` without `qop`.
     pub(super) count: Option<Count>,
 }

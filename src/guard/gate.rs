@@ -314,7 +314,8 @@ impl Guard {
         let theirs = |proof: &Proof| proof.username == answer.username && proof.realm == answer.realm;
         let named = candidates.iter().copied().find(|known| known.proof().is_some_and(theirs));
         let proof = named.and_then(Known::proof).unwrap_or(&self.nobody);
-        let is_right = proof.is_right(&answer, approach.method);
+        let is_offered = named.is_none_or(|named| named.algorithms().contains(&answer.algorithm));
+        let is_right = proof.is_right(&answer, approach.method) & is_offered;
         let age = self.nonces.look(now, source, &answer.realm, &answer.nonce);
         let is_user_locked = named.is_some_and(|named| {
             self.users.get(&named.id).is_some_and(|lock| is_ahead(lock.until, now))
@@ -358,7 +359,12 @@ impl Guard {
         let mut challenges = Vec::new();
         for realm in realms(access, candidates) {
             let nonce = self.nonces.draw(now, source, realm);
-            for algorithm in Algorithm::ALL {
+            let of_realm = || candidates.iter().filter(|known| known.realm() == realm);
+            // Whoever reads the first challenge alone needs a realm, or addresses, of its own.
+            let is_offered = |algorithm: &Algorithm| {
+                of_realm().next().is_none() || of_realm().any(|known| known.algorithms().contains(algorithm))
+            };
+            for algorithm in Algorithm::ALL.into_iter().filter(is_offered) {
                 challenges.push(digest::challenge(realm, &nonce, algorithm, is_stale));
             }
         }

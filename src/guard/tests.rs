@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::actions::SecretRef;
 use crate::model::{Secret, limits};
-use crate::trunk::{Credentials, IdentityRules, Inbound, ReferRules, Registration, SessionRules, Trunk, TrunkLimits};
+use crate::trunk::tests::trunk;
+use crate::trunk::{Credentials, DigestAlgorithm, Inbound, Registration, Trunk};
 
 #[test]
 fn the_narrowest_network_decides() {
@@ -82,6 +83,28 @@ fn a_password_lets_in_by_either_algorithm() {
 
         assert_eq!((admitted(&judged).as_deref(), judged.reason), (Some("pbx"), Reason::Proved));
     }
+}
+
+#[test]
+fn a_trunk_proves_its_password_by_the_algorithms_that_it_may_use() {
+    let only = |algorithm| {
+        let trunk = password("pbx", &[]);
+        Trunk { inbound: Inbound { algorithms: vec![algorithm], ..trunk.inbound }, ..trunk }
+    };
+    let both = access(&[password("pbx", &[])]);
+    let caller = Caller::default();
+    let md5 = access(&[only(DigestAlgorithm::Md5)]);
+    let mut guard = Guard::new([1; 32]);
+    let stranger = invite("198.51.100.1");
+    let Verdict::Challenge(challenges) = guard.judge(at(1), &md5, &stranger).verdict else { panic!() };
+    assert!(matches!(&challenges[..], [only] if only.contains("algorithm=MD5")), "{challenges:?}");
+    assert_eq!(caller.calls(&mut guard, at(1), &md5).reason, Reason::Proved);
+
+    // Whoever may not use it is not believed, though the password is right.
+    let strong = access(&[only(DigestAlgorithm::Sha256)]);
+    let weak = Caller { algorithm: 1, ..Caller::default() };
+    let answer = weak.answer(&weak.challenge(&mut guard, at(2), &both), 1);
+    assert_eq!(weak.says(&mut guard, at(2), &strong, &answer).reason, Reason::WrongPassword);
 }
 
 #[test]
@@ -458,25 +481,8 @@ fn password(id: &str, allowed: &[&str]) -> Trunk {
 }
 
 fn networks(id: &str, allowed: &[&str]) -> Trunk {
-    Trunk {
-        id: id.to_owned(),
-        title: id.to_owned(),
-        is_trusted: false,
-        country: None,
-        codecs: Vec::new(),
-        leads_codecs: false,
-        comfort_noise: false,
-        inbound: Inbound {
-            allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
-            ..Inbound::default()
-        },
-        outbound: None,
-        registration: None,
-        limits: TrunkLimits::default(),
-        session: SessionRules::default(),
-        transfer: ReferRules::default(),
-        identity: IdentityRules::default(),
-    }
+    let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
+    Trunk { id: id.to_owned(), inbound: Inbound { allowed, ..Inbound::default() }, ..trunk() }
 }
 
 fn ip(text: &str) -> IpAddr {

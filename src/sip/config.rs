@@ -20,6 +20,8 @@ pub struct SipConfig {
     pub ws: Vec<SocketAddr>,
     /// WebSocket listeners with the certificate of `tls`; they ask no client for one.
     pub wss: Vec<SocketAddr>,
+    /// Origins of web pages that may open a WebSocket, in lower case; `None`: all. Who names none may in any case.
+    pub origins: Option<Vec<String>>,
     /// Certificates, ours and theirs.
     pub tls: SipTls,
     /// The DNS servers to ask; `None` asks those of the system.
@@ -51,6 +53,7 @@ impl Default for SipConfig {
             listen_tls: Vec::new(),
             ws: Vec::new(),
             wss: Vec::new(),
+            origins: None,
             tls: SipTls::default(),
             nameservers: None,
             user_agent: concat!("ringback/", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -7,8 +7,9 @@ use sipx_sip::{HeaderName, Limits, Message, Method, Request, TransactionKey, Uri
 use super::config::SipTimers;
 use super::dialog::Dialog;
 use super::door::{self, Kind, Verdict};
-use super::event::{DialogId, SipCommand, Transport};
+use super::event::{DialogId, ReferOrder, SipCommand, Transport};
 use super::message::{self, Own};
+use super::refer;
 use super::session::Dice;
 use super::uac::{Beginning, Uac};
 use super::uas::{Birth, Uas};
@@ -39,6 +40,61 @@ pub fn fuzz_header(octets: &[u8]) {
     if let Ok(uri) = Uri::parse(octets.to_vec().into()) {
         read(&Message::Request(Request::new(Method::Invite, uri)));
     }
+}
+
+/// Puts the octets where referrals and their news are read: Refer-To, Replaces, and the body of a NOTIFY.
+#[doc(hidden)]
+pub fn fuzz_refer(octets: &[u8]) {
+    let mut out = Vec::new();
+    let Some(mut uas) = invite("").and_then(|invite| called(&invite, &mut out)) else { return };
+    uas.on_command(SipCommand::Answer { sdp: OURS.to_owned() }, &mut out);
+    let Some(ack) = inner(Method::Ack, 1) else { return };
+    uas.on_ack(&ack, &mut out);
+    let order = ReferOrder::Send { to: "<sip:c@127.0.0.1>".to_owned(), replacing: None };
+    uas.on_command(SipCommand::Refer(order), &mut out);
+    let (Some(mut refer), Some(mut notify), Some(mut taking)) =
+        (inner(Method::Refer, 2), inner(Method::Notify, 3), invite(""))
+    else {
+        return;
+    };
+    put(&mut refer.headers, "Refer-To", octets);
+    put(&mut refer.headers, "Referred-By", octets);
+    put(&mut notify.headers, "Event", b"refer");
+    put(&mut notify.headers, "Subscription-State", octets);
+    notify.set_body(octets.to_vec().into());
+    for request in [&notify, &refer] {
+        if let Some(key) = TransactionKey::from_request(request) {
+            uas.on_request(key, request, &mut out);
+        }
+    }
+    uas.on_command(SipCommand::Refer(ReferOrder::Take), &mut out);
+    put(&mut taking.headers, "Replaces", octets);
+    if let Ok(Some(replaces)) = refer::replaces(&taking.headers) {
+        // What was read can be written, and read again.
+        let written = refer::write_replaces(&replaces);
+        taking.headers.remove_all(&HeaderName::Replaces);
+        put(&mut taking.headers, "Replaces", written.as_bytes());
+        assert!(matches!(refer::replaces(&taking.headers), Ok(Some(again)) if again == replaces), "{written:?}");
+    }
+    for out in out {
+        if let super::dialog::Out::Ask(_, letter) = out {
+            drop(Message::Request(letter.request).to_bytes());
+        }
+    }
+}
+
+/// A request of the caller within the dialog.
+fn inner(method: Method, cseq: u32) -> Option<Request> {
+    let uri = Uri::parse(b"sip:ringback@127.0.0.1".to_vec().into()).ok()?;
+    let name = message::text(method.as_bytes());
+    let mut request = Request::new(method, uri);
+    for (header, value) in USUAL.iter().filter(|(header, _)| !["Via", "To", "CSeq"].contains(header)) {
+        put(&mut request.headers, header, value.as_bytes());
+    }
+    put(&mut request.headers, "Via", format!("SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKin{cseq}").as_bytes());
+    put(&mut request.headers, "To", b"<sip:desk@example.net>;tag=tag");
+    put(&mut request.headers, "CSeq", format!("{cseq} {name}").as_bytes());
+    Some(request)
 }
 
 fn read(message: &Message) {

@@ -19,6 +19,8 @@ mod diverted;
 mod door;
 mod event;
 mod fuzz;
+#[cfg(feature = "shell")]
+mod handle;
 mod message;
 #[cfg(feature = "shell")]
 mod net;
@@ -53,8 +55,8 @@ pub use event::{
     Replaces, SipCommand, SipEvent, Terms, Transport,
 };
 #[doc(hidden)]
-pub use fuzz::{fuzz_door, fuzz_header};
+pub use fuzz::{fuzz_door, fuzz_header, fuzz_refer};
+#[cfg(feature = "shell")]
+pub use handle::Sip;
 #[cfg(feature = "shell")]
 pub use trace::{Trace, Traced};
-#[cfg(feature = "shell")]
-pub use wire::Sip;

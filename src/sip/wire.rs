@@ -1,189 +1,44 @@
 //! The one task that drives all dialogs: requests and answers in, commands in, timers; and what they lead to, out.
 //!
 //! It decides nothing: `door` judges requests, `uas`, `uac` and `session` say what to do, and `stack` carries it to the
-//! network without waiting for anybody.
+//! network without waiting for anybody. What comes in is sorted in `arriving`, and finds its way out in `leaving`.
+
+mod arriving;
+mod leaving;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey, Uri};
+use sipx_sip::{Response, TransactionKey};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::ask::{Inquiries, Inquiry};
-use super::config::{SipConfig, SipError, SipTls, TlsError};
-use super::counters::{Counts, SipCounters};
-use super::dialog::{Ask, Letter, Out, Reply, Timer};
-use super::digest::Digest;
-use super::door::{self, Kind, Verdict};
-use super::event::{
-    By, Dial, DialogId, Failure, Invite, ReferNews, ReferOrder, Replaces, SipCommand, SipEvent, Transport,
-};
+use super::ask::Inquiries;
+use super::config::SipConfig;
+use super::counters::Counts;
+use super::dialog::{Out, Reply, Timer};
+use super::event::{By, Dial, DialogId, Failure, ReferNews, ReferOrder, SipCommand, SipEvent};
+use super::handle::Order;
 use super::message;
-use super::net::{self, Hop, Net, Way};
+use super::net::{Hop, Net};
 use super::places::Places;
 use super::refer;
-use super::screen::{Screen, Screened};
+use super::screen::Screen;
 use super::session::{Dice, Session};
-use super::stack::{Gate, Happening, Incoming, Report, Stack, Tls};
-use super::trace::{Trace, Tracer};
-use super::uac::{Beginning, Uac};
-use super::uas::{Birth, Uas};
+use super::stack::{Happening, Report, Stack};
+use super::trace::Tracer;
+use super::uac::Uac;
+use super::uas::Uas;
 use crate::model::limits;
-
-/// The SIP side of the house. Clones share it; when the last is dropped, everything it started stops at once.
-#[derive(Clone, Debug)]
-pub struct Sip {
-    net: Arc<Net>,
-    gate: Gate,
-    tls: Tls,
-    screen: Screen,
-    began: Instant,
-    counts: Arc<Counts>,
-    tracer: Tracer,
-    orders: mpsc::Sender<Order>,
-    tasks: Arc<Mutex<JoinSet<()>>>,
-}
-
-/// What is asked of the wire.
-#[derive(Debug)]
-pub(super) enum Order {
-    Do(DialogId, SipCommand),
-    Inquire(Inquiry),
-    ShutDown,
-}
-
-impl Sip {
-    /// Opens the sockets and begins to serve. The receiver must be read: while it is full, new calls are refused.
-    ///
-    /// # Errors
-    ///
-    /// [`SipError::NoListener`], or [`SipError::Bind`] for the first socket that cannot be opened.
-    pub async fn bind(config: SipConfig) -> Result<(Sip, mpsc::Receiver<SipEvent>), SipError> {
-        let counts = Arc::new(Counts::default());
-        let (stack, net) = Stack::bind(&config, counts.clone())?;
-        let (gate, tls) = (stack.gate(), stack.tls());
-        let (screen, began) = (Screen::new(new_key(), config.access.clone()), Instant::now());
-        let sieve = screen.clone();
-        gate.set_filter(move |source| sieve.listens_to(began.elapsed(), source));
-        let access = config.access.clone();
-        gate.set_known(move |source| {
-            let access = access.now();
-            access.is_open() || access.is_listed(source)
-        });
-        let (events, events_out) = mpsc::channel(config.events.max(1));
-        let (orders, orders_in) = mpsc::channel(limits::SIP_COMMANDS);
-
-        let tracer = Tracer::default();
-        let mut tasks = JoinSet::new();
-        let wire = Wire {
-            tracer: tracer.clone(),
-            net: net.clone(),
-            counts: counts.clone(),
-            config,
-            calls: HashMap::new(),
-            names: HashMap::new(),
-            invites: HashMap::new(),
-            unmerged: HashMap::new(),
-            alarms: BTreeSet::new(),
-            backlog: VecDeque::new(),
-            stack,
-            inquiries: Inquiries::default(),
-            screen: screen.clone(),
-            began,
-            events,
-        };
-        tasks.spawn(wire.run(orders_in));
-        let tasks = Arc::new(Mutex::new(tasks));
-        Ok((Sip { net, gate, tls, screen, began, counts, tracer, orders, tasks }, events_out))
-    }
-
-    pub(super) async fn order(&self, order: Order) {
-        // After shutdown there is nobody to take it.
-        let _ = self.orders.send(order).await;
-    }
-
-    pub(super) fn net(&self) -> &Net {
-        &self.net
-    }
-
-    /// Where we really listen, in the order of the configuration: UDP, TCP, TLS, WebSocket, and that within TLS.
-    pub fn local_addrs(&self) -> Vec<(SocketAddr, Transport)> {
-        self.net.endpoints.iter().map(|endpoint| (endpoint.bound, endpoint.transport)).collect()
-    }
-
-    /// Asks this for each connection and datagram before anything in it is read, and then the guard; whom either refuses
-    /// meets silence. It is called for every packet, so it must be quick.
-    pub fn filter_sources(&self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) {
-        let (sieve, began) = (self.screen.clone(), self.began);
-        self.gate.set_filter(move |source| filter(source) && sieve.listens_to(began.elapsed(), source));
-    }
-
-    /// Takes other certificates for connections to come. Those that are open keep theirs.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsError`] when they are of no use; then nothing changes.
-    pub fn reload_tls(&self, tls: SipTls) -> Result<(), TlsError> {
-        self.tls.reload(tls)
-    }
-
-    /// Whether the messages of dialogs are kept for [`Sip::take_trace`]. They are not until this is called.
-    pub fn keep_traces(&self, keeps: bool) {
-        self.tracer.switch(keeps);
-    }
-
-    /// The messages of a dialog so far, which are then forgotten.
-    pub fn take_trace(&self, dialog: DialogId) -> Trace {
-        self.tracer.take(dialog, Instant::now())
-    }
-
-    /// Lets the messages of a dialog go, which nobody is going to read.
-    pub fn forget_trace(&self, dialog: DialogId) {
-        self.tracer.forget(dialog);
-    }
-
-    /// A name for a call that is about to be placed with [`SipCommand::Dial`].
-    pub fn new_dialog(&self) -> DialogId {
-        next_id()
-    }
-
-    /// Gives a command. Waits only while [`limits::SIP_COMMANDS`] others wait; trouble comes back as an event.
-    pub async fn send(&self, dialog: DialogId, command: SipCommand) {
-        // After shutdown there is nobody to do it and nothing left to do.
-        let _ = self.orders.send(Order::Do(dialog, command)).await;
-    }
-
-    /// What has been counted since birth.
-    pub fn counters(&self) -> SipCounters {
-        let judged = self.screen.counts().into_iter().collect();
-        SipCounters { judged, sources_known: self.screen.known() as u64, ..self.counts.snapshot() }
-    }
-
-    /// Hangs up whatever is left, waits for the goodbyes for at most T2, and closes the sockets.
-    pub async fn shutdown(&self) {
-        let _ = self.orders.send(Order::ShutDown).await;
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        while tasks.join_next().await.is_some() {}
-    }
-}
-
-fn next_id() -> DialogId {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    DialogId(NEXT.fetch_add(1, Ordering::Relaxed))
-}
 
 /// Call-ID and our tag: how a request names one of our dialogs.
 type Name = (Vec<u8>, Vec<u8>);
 /// Call-ID, From tag and CSeq of an INVITE: equal in all copies of it (RFC 3261 §8.2.2.2).
 type Origin = (Vec<u8>, Vec<u8>, u32);
 
-struct Wire {
+pub(super) struct Wire {
     net: Arc<Net>,
     counts: Arc<Counts>,
     tracer: Tracer,
@@ -203,6 +58,15 @@ struct Wire {
     /// When the screen was put up.
     began: Instant,
     events: mpsc::Sender<SipEvent>,
+}
+
+/// What it shares with whoever holds [`super::Sip`].
+pub(super) struct Shared {
+    pub(super) net: Arc<Net>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) tracer: Tracer,
+    pub(super) screen: Screen,
+    pub(super) began: Instant,
 }
 
 struct Call {
@@ -235,7 +99,37 @@ enum Leg {
 }
 
 impl Wire {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+    pub(super) fn new(config: SipConfig, stack: Stack, shared: Shared, events: mpsc::Sender<SipEvent>) -> Wire {
+        let Shared { net, counts, tracer, screen, began } = shared;
+        Wire {
+            net,
+            counts,
+            tracer,
+            config,
+            calls: HashMap::new(),
+            names: HashMap::new(),
+            invites: HashMap::new(),
+            unmerged: HashMap::new(),
+            alarms: BTreeSet::new(),
+            backlog: VecDeque::new(),
+            stack,
+            inquiries: Inquiries::default(),
+            screen,
+            began,
+            events,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// How long the screen has been up.
+    fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let events = self.events.clone();
         let mut closing: Option<Instant> = None;
         loop {
@@ -294,222 +188,6 @@ impl Wire {
         self.carry_out(id, out).await;
     }
 
-    async fn on_request(&mut self, incoming: Incoming) {
-        let tag = new_token();
-        let belongs = self.belongs(&incoming);
-        let mut trunk = None;
-        // An ACK is never answered, so there is nothing to tell a stranger.
-        if !belongs && incoming.request.method != Method::Ack {
-            let Incoming { request, peer, tls_names, .. } = &incoming;
-            let from = (peer.addr.ip(), peer.transport);
-            match self.screen.judge(self.began.elapsed(), request, from, tls_names, &tag) {
-                Screened::Admitted(known) => trunk = known,
-                Screened::Answer(response) => {
-                    self.counts.refuse(response.status.code());
-                    return self.respond(&incoming.key, *response);
-                }
-                Screened::Ignore => return self.stack.ignore(&incoming.key),
-            }
-        }
-        let kind = match door::judge(&incoming.request, &tag) {
-            Verdict::Serve(kind) => kind,
-            Verdict::Answer(response) => {
-                if !response.status.is_success() {
-                    self.counts.refuse(response.status.code());
-                    say_refused(&incoming, trunk.as_deref(), &response);
-                }
-                return self.respond(&incoming.key, *response);
-            }
-            Verdict::Drop => return Counts::add(&self.counts.dropped),
-        };
-        match kind {
-            Kind::Call => self.on_invite(incoming, trunk, tag).await,
-            Kind::Ack if !belongs => Counts::add(&self.counts.dropped),
-            Kind::Cancel | Kind::InDialog if !belongs => {
-                self.counts.refuse(481);
-                let tag = (kind == Kind::Cancel).then_some(tag.as_str());
-                self.respond(&incoming.key, message::respond(&incoming.request, 481, tag));
-            }
-            Kind::Cancel => self.on_cancel(incoming.key, &incoming.request, &tag).await,
-            Kind::InDialog | Kind::Ack => self.on_inner_request(incoming.key, &incoming.request).await,
-        }
-    }
-
-    /// Whether a request is for something that we have, and comes from where its other side may be.
-    ///
-    /// Who knows the names of a dialog may speak in it. Over UDP they can be overheard and an address can be forged, so a
-    /// BYE or a re-INVITE out of nowhere is an attack. It must come from where the other side was met, from an address of
-    /// the same trunk, or from where the other side said that it is (Contact and Record-Route, RFC 3261 §12.1). A name
-    /// there may be anywhere. Behind a certificate, whoever knows the names is believed.
-    fn belongs(&mut self, incoming: &Incoming) -> bool {
-        let Incoming { request, peer, .. } = incoming;
-        let id = if request.method == Method::Cancel {
-            TransactionKey::for_cancelled_invite(request).and_then(|invite| self.invites.get(&invite))
-        } else {
-            let tag = message::tag(&request.headers, &HeaderName::To).unwrap_or_default();
-            self.names.get(&(message::call_id(&request.headers), tag))
-        };
-        let Some(call) = id.and_then(|id| self.calls.get(id)) else { return false };
-        let source = peer.addr.ip().to_canonical();
-        let access = self.screen.access();
-        let is_of_trunk = match (&call.trunk, access.by_address(source)) {
-            (Some(trunk), Some(theirs)) => **trunk == *theirs,
-            // Of a call that we placed the trunk is not known here.
-            (None, _) => matches!(call.leg, Leg::Out(_)) && access.is_listed(source),
-            (Some(_), None) => false,
-        };
-        let is_in_place = access.is_open()
-            || !matches!(peer.transport, Transport::Udp | Transport::Tcp)
-            || call.peer.addr.ip().to_canonical() == source
-            || is_of_trunk
-            || call.places.hold(source);
-        if !is_in_place {
-            Counts::add(&self.counts.misplaced);
-        }
-        is_in_place
-    }
-
-    async fn on_invite(&mut self, incoming: Incoming, trunk: Option<Arc<str>>, tag: String) {
-        let Incoming { key, request, peer, endpoint, tls_names } = incoming;
-        let headers = &request.headers;
-        let from_tag = message::tag(headers, &HeaderName::From).unwrap_or_default();
-        let ours = self.names.get(&(message::call_id(headers), from_tag.clone())).and_then(|id| self.calls.get(id));
-        if matches!(ours, Some(Call { leg: Leg::Out(uac), .. }) if uac.is_loop(&request)) {
-            self.counts.refuse(482);
-            return self.respond(&key, message::respond(&request, 482, Some(&tag)));
-        }
-        let origin = (message::call_id(headers), from_tag, message::cseq(headers).unwrap_or_default());
-        if self.unmerged.get(&origin).is_some_and(|first| *first != key) {
-            Counts::add(&self.counts.merged);
-            return self.respond(&key, message::respond(&request, 482, Some(&tag)));
-        }
-        // The channel is looked at first: a call that the gateway cannot hear of must not be left to ring.
-        let is_deaf = self.events.is_closed() || self.events.capacity() == 0 || !self.backlog.is_empty();
-        if is_deaf || self.calls.len() >= limits::SIP_DIALOGS_MAX {
-            Counts::add(&self.counts.shed);
-            let mut response = message::respond(&request, 503, Some(&tag));
-            message::put(&mut response.headers, HeaderName::RetryAfter, "5");
-            return self.respond(&key, response);
-        }
-
-        let replaces = match refer::replaces(headers) {
-            Ok(replaces) => replaces.map(|replaces| self.replaced(&replaces)),
-            Err(status) => {
-                self.counts.refuse(status);
-                return self.respond(&key, message::respond(&request, status, Some(&tag)));
-            }
-        };
-
-        let id = next_id();
-        let own = self.net.own(endpoint, &peer);
-        let own = if request.uri.scheme().is_secure() { own.secured() } else { own };
-        let name = (message::call_id(headers), tag.clone().into_bytes());
-        let invite = Invite {
-            tls_names: tls_names.to_vec(),
-            trunk: trunk.as_deref().map(str::to_owned),
-            replaces,
-            ..message::invite(&request, peer.addr, peer.transport)
-        };
-        let places = Places::of(&request.headers);
-        self.screen.befriend(peer.addr.ip());
-        self.tracer.request(id, Instant::now(), true, &peer, &request);
-        let birth = Birth { id, key: key.clone(), tag, own, timers: self.config.timers, dice: new_dice() };
-        let mut out = Vec::new();
-        let uas = Uas::invited(birth, request, &mut out);
-        if let Some(uas) = uas {
-            self.names.insert(name.clone(), id);
-            self.invites.insert(key.clone(), id);
-            self.unmerged.insert(origin.clone(), key.clone());
-            let keys = vec![key];
-            let (name, origin) = (Some(name), Some(origin));
-            let leg = Leg::In(Box::new(uas));
-            let call = Call { name, origin, keys, trunk, places, ..Call::new(leg, peer, endpoint) };
-            self.calls.insert(id, call);
-            self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
-            out.push(Out::Tell(SipEvent::Invited { dialog: id, invite: Box::new(invite) }));
-        } else {
-            self.tracer.over(id);
-        }
-        self.carry_out(id, out).await;
-    }
-
-    /// The dialog that is to be replaced (RFC 3891 §3), or the status for one that is not there or may not be.
-    fn replaced(&self, replaces: &Replaces) -> Result<DialogId, u16> {
-        let name = (replaces.call_id.clone().into_bytes(), replaces.to_tag.clone().into_bytes());
-        let id = self.names.get(&name).copied().ok_or(481_u16)?;
-        let tag = replaces.from_tag.as_bytes();
-        match self.calls.get(&id).map(|call| &call.leg) {
-            Some(Leg::Out(uac)) => uac.replaceable(tag, replaces.early_only),
-            // One that is not answered yet was not begun by us.
-            Some(Leg::In(uas)) => uas.session().ok_or(481_u16)?.replaceable(tag, replaces.early_only),
-            Some(Leg::Lookup(_)) | None => Err(481),
-        }
-        .map(|()| id)
-    }
-
-    async fn on_cancel(&mut self, key: TransactionKey, cancel: &Request, tag: &str) {
-        let invite = TransactionKey::for_cancelled_invite(cancel);
-        let found = invite.and_then(|invite| Some((self.invites.get(&invite).copied()?, invite)));
-        let mut out = Vec::new();
-        if let Some((id, call)) = found.as_ref().and_then(|(id, _)| Some((*id, self.calls.get(id)?))) {
-            self.tracer.request(id, Instant::now(), true, &call.peer, cancel);
-        }
-        match found.and_then(|(id, invite)| Some((id, &mut self.calls.get_mut(&id)?.leg, invite))) {
-            Some((id, Leg::In(uas), invite)) => {
-                uas.on_cancel(key, cancel, &invite, &mut out);
-                self.carry_out(id, out).await;
-            }
-            Some((id, Leg::Out(uac), _)) => {
-                uac.on_cancel(key, cancel, &mut out);
-                self.carry_out(id, out).await;
-            }
-            Some((_, Leg::Lookup(_), _)) | None => {
-                self.counts.refuse(481);
-                self.respond(&key, message::respond(cancel, 481, Some(tag)));
-            }
-        }
-    }
-
-    /// A request that names a dialog, ACK included.
-    async fn on_inner_request(&mut self, key: TransactionKey, request: &Request) {
-        let is_ack = request.method == Method::Ack;
-        let tag = message::tag(&request.headers, &HeaderName::To).unwrap_or_default();
-        let name = (message::call_id(&request.headers), tag);
-        let found = self.names.get(&name).copied().filter(|id| {
-            self.calls.get(id).is_some_and(|call| match &call.leg {
-                Leg::In(uas) => uas.is_from_peer(request),
-                Leg::Out(uac) => uac.is_from_peer(request),
-                Leg::Lookup(_) => false,
-            })
-        });
-        let Some((id, call)) = found.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
-            if is_ack {
-                return Counts::add(&self.counts.dropped);
-            }
-            self.counts.refuse(481);
-            return self.respond(&key, message::respond(request, 481, None));
-        };
-        call.places.add(&request.headers);
-        self.tracer.request(id, Instant::now(), true, &call.peer, request);
-        if request.method == Method::Invite {
-            // The first stays, since its 2xx may have to be said again; of re-INVITEs only the last matters.
-            for old in call.keys.drain(1.min(call.keys.len())..) {
-                self.invites.remove(&old);
-            }
-            call.keys.push(key.clone());
-            self.invites.insert(key.clone(), id);
-        }
-        let mut out = Vec::new();
-        match (&mut call.leg, is_ack) {
-            (Leg::In(uas), true) => uas.on_ack(request, &mut out),
-            (Leg::Out(uac), true) => uac.on_ack(request, &mut out),
-            (Leg::In(uas), false) => uas.on_request(key, request, &mut out),
-            (Leg::Out(uac), false) => uac.on_request(key, request, &mut out),
-            (Leg::Lookup(_), _) => {}
-        }
-        self.carry_out(id, out).await;
-    }
-
     async fn on_report(&mut self, report: Report) {
         let Some(report) = self.inquiries.take(report) else { return };
         let id = report.dialog();
@@ -563,63 +241,6 @@ impl Wire {
         }
     }
 
-    async fn dial(&mut self, id: DialogId, dial: Box<Dial>) {
-        let way = match dial.target {
-            Some((addr, transport)) => Way::Known(Hop::new(addr, transport)),
-            None => match Uri::parse(dial.route.first().unwrap_or(&dial.to).clone().into_bytes().into()) {
-                Ok(uri) => net::way(&uri, Transport::Udp),
-                Err(_) => Way::Nowhere,
-            },
-        };
-        match way {
-            Way::Known(hop) => self.place(id, *dial, vec![hop]).await,
-            Way::Named(_) => {
-                // Nobody is met before the name is found.
-                let peer = Hop::new(([0, 0, 0, 0], 0).into(), Transport::Udp);
-                self.calls.insert(id, Call::new(Leg::Lookup(dial), peer, 0));
-                self.stack.look_up(id, way);
-            }
-            Way::Nowhere => self.fail(id, Failure::BadRequest).await,
-        }
-    }
-
-    async fn place(&mut self, id: DialogId, dial: Dial, hops: Vec<Hop>) {
-        let reached = hops.first().cloned().and_then(|hop| Some((self.net.endpoint_for(&hop, None)?, hop)));
-        let Some((endpoint, hop)) = reached else {
-            return self.fail(id, Failure::Transport).await;
-        };
-        for hop in &hops {
-            self.screen.befriend(hop.addr.ip());
-        }
-        let own = self.net.own(endpoint, &hop);
-        let is_secure = dial.to.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"));
-        let own = if is_secure { own.secured() } else { own };
-        let (call_id, tag) = (format!("{}@{}", new_token(), own.host), new_token());
-        let Some(invite) = message::dial(&dial, &call_id, &tag, &own) else {
-            return self.fail(id, Failure::BadRequest).await;
-        };
-        let mut out = Vec::new();
-        let (timers, rules, dice) = (self.config.timers, dial.rules, new_dice());
-        let mut uac = Uac::dial(Beginning { id, own, timers, rules, dice }, invite, dial.sdp, &mut out);
-        uac.log_in(Digest::new(dial.credentials, &new_token()));
-        if let Some(silence) = dial.silence {
-            // Each of the hops gets so long.
-            out.push(Out::Arm(Timer::Silence, silence.saturating_mul(u32::try_from(hops.len()).unwrap_or(u32::MAX))));
-        }
-        let name = (call_id.into_bytes(), tag.into_bytes());
-        self.names.insert(name.clone(), id);
-        let call =
-            Call { name: Some(name), hops, silence: dial.silence, ..Call::new(Leg::Out(Box::new(uac)), hop, endpoint) };
-        self.calls.insert(id, call);
-        self.counts.dialogs.store(self.calls.len() as u64, Ordering::Relaxed);
-        self.carry_out(id, out).await;
-    }
-
-    async fn fail(&mut self, id: DialogId, failure: Failure) {
-        let out = vec![Out::Tell(SipEvent::Failed { dialog: id, failure }), Out::Over];
-        self.carry_out(id, out).await;
-    }
-
     /// Does what a dialog wants, in order.
     async fn carry_out(&mut self, id: DialogId, outs: Vec<Out>) {
         for out in outs {
@@ -646,55 +267,6 @@ impl Wire {
     fn respond(&mut self, key: &TransactionKey, mut response: Response) {
         message::finish(&mut response, &self.net.agent);
         self.stack.respond(key, response);
-    }
-
-    fn invite(&mut self, id: DialogId, request: Request) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let hops = std::mem::take(&mut call.hops);
-        let hops = if hops.is_empty() { vec![call.peer.clone()] } else { hops };
-        self.tracer.request(id, Instant::now(), false, hops.first().unwrap_or(&call.peer), &request);
-        self.stack.invite(id, request, hops, call.endpoint, call.silence);
-    }
-
-    /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
-    fn acknowledge(&mut self, id: DialogId, letter: Letter) {
-        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
-        self.trace_ours(id, &letter);
-        self.stack.acknowledge(letter.request, ways, endpoint);
-    }
-
-    fn ask(&mut self, id: DialogId, ask: Ask, letter: Letter) {
-        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
-        if letter.request.method == Method::Invite
-            && let Some(call) = self.calls.get_mut(&id)
-        {
-            call.has_reinvited = true;
-        }
-        self.trace_ours(id, &letter);
-        self.stack.ask_within(id, ask, letter.request, ways, endpoint);
-    }
-
-    fn trace_ours(&self, id: DialogId, letter: &Letter) {
-        if let Some(call) = self.calls.get(&id) {
-            self.tracer.request(id, Instant::now(), false, &call.peer, &letter.request);
-        }
-    }
-
-    /// The ways to try for a request within a dialog, best first.
-    fn ways(&self, id: DialogId, letter: &Letter) -> Option<(Vec<Way>, usize)> {
-        let call = self.calls.get(&id)?;
-        let met = Way::Known(call.peer.clone());
-        let way = net::way(&letter.next, call.peer.transport);
-        let is_hidden = match &way {
-            // Behind a NAT a peer writes an address of its own network; then where we met it is all we know.
-            Way::Known(hop) => net::is_hidden(hop.addr.ip(), call.peer.addr.ip()),
-            Way::Nowhere => true,
-            Way::Named(_) => false,
-        };
-        // A caller on TCP has a connection open; a new one to its Contact often meets a closed door.
-        let has_connection = matches!(call.leg, Leg::In(_)) && call.peer.transport.is_stream();
-        let stays = !letter.is_routed && (is_hidden || has_connection);
-        Some((if stays { vec![met, way] } else { vec![way, met] }, call.endpoint))
     }
 
     fn arm(&mut self, id: DialogId, timer: Timer, at: Option<Instant>) {
@@ -778,18 +350,9 @@ impl Call {
     }
 }
 
-/// 256 random bits, for the guard's nonces.
-/// A trunk's call that the door turns away is worth a line: somebody there can mend it. What a trunk may ask in a second
-/// is bounded before.
-fn say_refused(incoming: &Incoming, trunk: Option<&str>, response: &Response) {
-    let Some(trunk) = trunk.filter(|_| incoming.request.method == Method::Invite) else { return };
-    let (source, status) = (incoming.peer.addr.ip(), response.status.code());
-    tracing::warn!(%source, trunk, status, reason = message::reason_phrase(status), "a trunk's call is refused at the door");
-}
-
-fn new_key() -> [u8; 32] {
-    let words: Vec<u8> = std::iter::repeat_with(new_token).take(4).flat_map(String::into_bytes).collect();
-    Sha256::digest(words).into()
+pub(super) fn next_id() -> DialogId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    DialogId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// 64 random bits, for tags and Call-IDs. The stack draws them for branches; the rest is its cookie.

@@ -1,8 +1,8 @@
 //! Work after a call: one job for each workflow, and a log of its steps from which it is taken up again.
 
 use serde_json::{Map, Value, json};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{CallRecord, Store, StoreError, begin, database};
@@ -199,15 +199,7 @@ impl Store {
         let failed = database("write that a step begins");
         let mut connection = self.durable().await?;
         let mut transaction = begin(&mut connection).await.map_err(&failed)?;
-        let sql = "UPDATE jobs SET lease_ms = ? WHERE seq = ? AND fence = ? AND state = 'pending'";
-        let ours = sqlx::query(sql)
-            .bind(lease_until_unix_ms)
-            .bind(job.seq)
-            .bind(job.fence)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        if ours.rows_affected() != 1 {
+        if !change_claim(&mut transaction, job, Some(lease_until_unix_ms), None).await.map_err(&failed)? {
             return Ok(false);
         }
         let sql =
@@ -267,15 +259,7 @@ impl Store {
         let failed = database("postpone a job");
         let mut connection = self.durable().await?;
         let mut transaction = begin(&mut connection).await.map_err(&failed)?;
-        let sql = "UPDATE jobs SET lease_ms = NULL, due_ms = ? WHERE seq = ? AND fence = ? AND state = 'pending'";
-        let ours = sqlx::query(sql)
-            .bind(due_unix_ms)
-            .bind(job.seq)
-            .bind(job.fence)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        if ours.rows_affected() != 1 {
+        if !change_claim(&mut transaction, job, None, Some(due_unix_ms)).await.map_err(&failed)? {
             return Ok(false);
         }
         if let Some((at, reason)) = again {
@@ -329,6 +313,19 @@ impl Store {
         }
         Ok(jobs)
     }
+}
+
+/// Changes when the lease of a job ends, and when it is due if that is said. `false` when the claim was lost meanwhile.
+async fn change_claim(
+    connection: &mut SqliteConnection,
+    job: &ClaimedJob,
+    lease_until_unix_ms: Option<i64>,
+    due_unix_ms: Option<i64>,
+) -> Result<bool, sqlx::Error> {
+    let sql = "UPDATE jobs SET lease_ms = ?, due_ms = coalesce(?, due_ms)
+               WHERE seq = ? AND fence = ? AND state = 'pending'";
+    let change = sqlx::query(sql).bind(lease_until_unix_ms).bind(due_unix_ms).bind(job.seq).bind(job.fence);
+    Ok(change.execute(connection).await?.rows_affected() == 1)
 }
 
 async fn read_log(connection: &mut sqlx::SqliteConnection, job: i64) -> Result<Vec<StepRecord>, StoreError> {

@@ -68,18 +68,47 @@ impl Trunk {
 }
 
 /// Who calls us from a trunk. A call is the trunk's when one of these ways recognises it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {
     /// Networks that are believed by their address alone.
     pub allowed: Vec<Cidr>,
     /// The peer proves a password (RFC 3261 §22). Together with `allowed`, it must do so from there.
     pub digest: Option<Credentials>,
+    /// By which algorithms; best first, never empty.
+    pub algorithms: Vec<DigestAlgorithm>,
     /// DNS names, one of which the peer's TLS client certificate must bear.
     pub tls_names: Vec<String>,
     /// Calls to the Contact that we registered with the trunk's registrar are the trunk's.
     pub over_registration: bool,
     /// Headers that become variables of the call.
     pub headers: Vec<HeaderIn>,
+}
+
+impl Default for Inbound {
+    fn default() -> Inbound {
+        Inbound {
+            allowed: Vec::new(),
+            digest: None,
+            algorithms: DigestAlgorithm::ALL.to_vec(),
+            tls_names: Vec::new(),
+            over_registration: false,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// An algorithm by which somebody proves a password to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// RFC 8760.
+    Sha256,
+    /// What every telephone knows, and some alone.
+    Md5,
+}
+
+impl DigestAlgorithm {
+    /// In the order in which they are offered: best first (RFC 8760 §2.3).
+    pub const ALL: [DigestAlgorithm; 2] = [DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
 }
 
 /// A header of their INVITE that becomes a variable.

@@ -261,6 +261,7 @@ const CLOCKS: &[(&str, &str)] = &[
     ("src/gateway/clock.rs", "the house's clock"),
     ("src/media/worker.rs", "the wheel of 1 ms slots"),
     ("src/sip/stack/mod.rs", "arms the timers of transactions; no call sees these times"),
+    ("src/sip/handle.rs", "when the guard was put up, and the ages of kept messages; no call sees these times"),
     ("src/sip/wire.rs", "arms the retransmissions that its dialogs ask for; no call sees these times"),
     ("src/cli/stopwatch.rs", "the test phone and the demo stand outside and measure"),
     ("src/webrtc/wire.rs", "checks, handshakes and their time limits; no call sees these times"),

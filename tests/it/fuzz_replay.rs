@@ -13,8 +13,14 @@ mod doors;
 
 type Door = fn(&[u8]);
 
-const TARGETS: &[(&str, Door)] =
-    &[("sip_message", doors::sip_message), ("sdp", doors::sdp), ("headers", doors::headers)];
+const TARGETS: &[(&str, Door)] = &[
+    ("sip_message", doors::sip_message),
+    ("sdp", doors::sdp),
+    ("headers", doors::headers),
+    ("refer", doors::refer),
+    ("stir", doors::stir),
+    ("guard", doors::guard),
+];
 
 /// Mutations of each corpus.
 const MUTATIONS: usize = 4000;
@@ -92,6 +98,7 @@ fn shapes() -> Vec<Shape> {
         move |length: usize| [SDP, start, &unit.repeat(length / unit.len())].concat().into_bytes()
     };
     let (datagram, header, sdp): (Door, Door, Door) = (doors::sip_message, doors::headers, doors::sdp);
+    let (refer, stir, guard): (Door, Door, Door) = (doors::refer, doors::stir, doors::guard);
     vec![
         ("many headers", datagram, Box::new(message("", "a:b\r\n", "a:b"))),
         ("many Vias", datagram, Box::new(message("Via: SIP/2.0/UDP h", ",SIP/2.0/UDP h", ""))),
@@ -110,6 +117,12 @@ fn shapes() -> Vec<Shape> {
         ("semicolons", header, Box::new(grown("", ";", ""))),
         ("streams", sdp, Box::new(described("", AUDIO))),
         ("attributes", sdp, Box::new(described(AUDIO, "a=rtpmap:0 PCMU/8000\r\n"))),
+        ("headers of a target", refer, Box::new(grown("<sip:a@b?x=y", "&Replaces=x", ">"))),
+        ("parameters of Replaces", refer, Box::new(grown("a@b;to-tag=1;from-tag=2", ";x=y", ""))),
+        ("parameters of Identity", stir, Box::new(grown("a.b.c", ";info=<x>", ""))),
+        ("parts of a token", stir, Box::new(grown("a", ".a", ""))),
+        ("parameters of a proof", guard, Box::new(grown("Digest a=b", ", a=\"b\"", ""))),
+        ("digits", guard, Box::new(grown("+", "1", ""))),
         ("formats", sdp, Box::new(described("m=audio 40000 RTP/AVP 0", " 0"))),
     ]
 }

@@ -28,7 +28,19 @@ struct Browser<S = TcpStream> {
 
 impl Browser {
     async fn connect(at: SocketAddr, subprotocol: Option<&'static str>) -> Result<Browser, Error> {
+        Browser::connect_from(None, at, subprotocol).await
+    }
+
+    /// As a page of this origin.
+    async fn connect_from(
+        origin: Option<&'static str>,
+        at: SocketAddr,
+        subprotocol: Option<&'static str>,
+    ) -> Result<Browser, Error> {
         let mut request = format!("ws://{at}/").into_client_request().unwrap();
+        if let Some(origin) = origin {
+            request.headers_mut().insert("Origin", HeaderValue::from_static(origin));
+        }
         if let Some(name) = subprotocol {
             request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(name));
         }
@@ -196,4 +208,27 @@ async fn a_browser_that_says_nothing_is_forgotten() {
     until("it is known", || gateway.sip.counters().connections == 1).await;
 
     until("it is forgotten", || gateway.sip.counters().connections == 0).await;
+}
+
+#[tokio::test]
+async fn only_pages_of_listed_origins_may_connect() {
+    let ws = vec!["127.0.0.1:0".parse().unwrap()];
+    let origins = Some(vec!["https://phone.example".to_owned()]);
+    let gateway = Gateway::with(SipConfig { ws, origins, ..SipConfig::default() }).await;
+    let at = gateway.at(Transport::Ws);
+
+    for (origin, may) in [
+        (Some("https://phone.example"), true),
+        (Some("https://PHONE.example"), true),
+        (None, true),
+        (Some("https://phone.example.evil.example"), false),
+        (Some("http://phone.example"), false),
+        (Some("null"), false),
+    ] {
+        match Browser::connect_from(origin, at, Some("sip")).await {
+            Ok(_) => assert!(may, "{origin:?}"),
+            Err(Error::Http(refusal)) => assert!(!may && refusal.status() == 403, "{origin:?}: {}", refusal.status()),
+            Err(error) => panic!("{origin:?}: {error}"),
+        }
+    }
 }

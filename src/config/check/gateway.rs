@@ -69,6 +69,22 @@ impl Check<'_> {
         }
     }
 
+    /// Origins as browsers write them (RFC 6454 §6.2): scheme, host, and a port that is not the scheme's own.
+    fn origins(&mut self, at: &At, written: &[String]) -> Vec<String> {
+        for (n, origin) in written.iter().enumerate() {
+            let place = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let (host, port) = place.map_or(("", None), |place| match place.rsplit_once(':') {
+                Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+                _ => (place, None),
+            });
+            if !is_host(host) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+                let mistake = Mistake::error(code::URL, at.item(n), "this is no origin of a web page");
+                self.report(mistake.hint("write it as https://phone.example.com, without a path"));
+            }
+        }
+        written.iter().map(|origin| origin.to_ascii_lowercase()).collect()
+    }
+
     fn sip(&mut self, at: &At, sip: &raw::Sip) -> SipListeners {
         let (at_tls, at_ws) = (at.key("tls"), at.key("ws"));
         let listeners = SipListeners {
@@ -77,6 +93,7 @@ impl Check<'_> {
             tls: self.sockets(&at_tls.key("listen"), &sip.tls.listen),
             ws: self.sockets(&at_ws.key("listen"), &sip.ws.listen),
             wss: self.sockets(&at_ws.key("secure"), &sip.ws.secure),
+            origins: sip.ws.origins.as_ref().map(|origins| self.origins(&at_ws.key("origins"), origins)),
             advertised: sip.advertised.clone(),
             nameservers: Some(self.sockets(&at.key("nameservers"), &sip.nameservers)).filter(|all| !all.is_empty()),
             keep_alive: Duration::from_secs(sip.keep_alive_s),

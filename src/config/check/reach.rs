@@ -76,5 +76,11 @@ impl Check<'_> {
                     .hint(format!("write it as sip:sbc.example:5060; {user}")),
             );
         }
+        let lower = uri.to_ascii_lowercase();
+        if [";transport=ws", ";transport=wss"].iter().any(|ws| lower.split('?').next().is_some_and(|u| u.contains(ws)))
+        {
+            let what = "SIP over WebSocket is taken from clients, and not spoken to servers";
+            self.report(Mistake::error(code::DIAL, at.clone(), what).hint("write transport=tls or transport=tcp"));
+        }
     }
 }

@@ -7,9 +7,9 @@ use super::{At, Check, Mistake, code};
 use crate::config::raw;
 use crate::model::{Address, Codec, limits};
 use crate::trunk::{
-    Anonymous, CallerPolicy, Cidr, Credentials, Dialling, HeaderIn, HeaderOut, IdentityRules, Inbound, NumberFormat,
-    Outbound, Price, ReferRules, ReferSend, Reliable, SessionRules, Signing, Telling, Trunk, TrunkLimits, Verify,
-    numbers,
+    Anonymous, CallerPolicy, Cidr, Credentials, Dialling, DigestAlgorithm, HeaderIn, HeaderOut, IdentityRules, Inbound,
+    NumberFormat, Outbound, Price, ReferRules, ReferSend, Reliable, SessionRules, Signing, Telling, Trunk, TrunkLimits,
+    Verify, numbers,
 };
 
 impl Check<'_> {
@@ -147,9 +147,18 @@ impl Check<'_> {
         let at_headers = at.key("header");
         let headers =
             raw.header.iter().enumerate().map(|(n, header)| self.header_in(&at_headers.item(n), header)).collect();
+        let algorithms: Vec<DigestAlgorithm> = DigestAlgorithm::ALL
+            .into_iter()
+            .filter(|algorithm| raw.digest.as_ref().is_none_or(|wanted| wanted.iter().any(|w| known(*w) == *algorithm)))
+            .collect();
+        if raw.digest.is_some() && raw.login.is_none() {
+            let mistake = Mistake::error(code::CONFLICT, at.key("digest"), "the peer proves no password");
+            self.report(mistake.hint("add [inbound.login], or leave it out").absence());
+        }
         Inbound {
             allowed,
             digest,
+            algorithms,
             tls_names: raw.tls_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             over_registration: raw.over_registration,
             headers,
@@ -418,6 +427,13 @@ fn millionths(amount: f64) -> i64 {
     #[allow(clippy::cast_possible_truncation, reason = "a cast of a float is cut at the bounds of the integer")]
     let millionths = (amount * 1e6).round() as i64;
     millionths
+}
+
+fn known(raw: raw::Digest) -> DigestAlgorithm {
+    match raw {
+        raw::Digest::Sha256 => DigestAlgorithm::Sha256,
+        raw::Digest::Md5 => DigestAlgorithm::Md5,
+    }
 }
 
 fn telling(raw: raw::Telling) -> Telling {

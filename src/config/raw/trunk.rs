@@ -92,9 +92,24 @@ pub struct Inbound {
     pub over_registration: bool,
     /// The peer proves a password to us. With `allowed_addresses`, it must do so from there.
     pub login: Option<Login>,
+    /// The algorithms by which it may prove the password, which are offered in this order: `sha256` before `md5`. Left
+    /// out, both. For a peer that reads only the first challenge and knows MD5 alone, write `["md5"]`, and give it a
+    /// realm or addresses of its own; MD5 keeps a password safe only as long as it is long and random.
+    #[schemars(length(min = 1, max = 2))]
+    pub digest: Option<Vec<Digest>>,
     /// Headers of its calls that become variables. Left out, all `X-…`, `User-to-User` and `Diversion` do.
     #[schemars(length(max = 64))]
     pub header: Vec<HeaderIn>,
+}
+
+/// An algorithm by which a password is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Digest {
+    /// RFC 8760.
+    Sha256,
+    /// What every telephone knows, and some alone.
+    Md5,
 }
 
 /// A user name and a password.

@@ -26,7 +26,7 @@ use super::super::net::{Endpoint, Hop};
 use super::connection::{ConnectionId, Event, Line};
 use super::gate::{Gate, Seat};
 use super::tls::{self, Tls};
-use super::websocket;
+use super::websocket::{self, Origins};
 use crate::model::limits;
 
 pub(super) struct Links {
@@ -43,6 +43,7 @@ pub(super) struct Links {
     events_in: mpsc::Receiver<(ConnectionId, Event)>,
     counts: Arc<Counts>,
     pub(super) tls: Tls,
+    origins: Origins,
     limits: Limits,
     keep_alive: Duration,
     arrival: Duration,
@@ -118,6 +119,7 @@ impl Links {
             events_in,
             counts,
             tls,
+            origins: config.origins.clone().map(Arc::from),
             limits: super::message_limits(),
             keep_alive: config.keep_alive,
             arrival: config.arrival,
@@ -304,7 +306,7 @@ impl Links {
         };
         let hop = Hop { addr: from, transport, host: None };
         let line = self.draw(hop, endpoint, Some(seat));
-        self.tasks.spawn(serve(line, stream, transport, self.tls.clone()));
+        self.tasks.spawn(serve(line, stream, transport, self.tls.clone(), self.origins.clone()));
     }
 
     fn open(&mut self, hop: &Hop, endpoint: usize) -> Option<ConnectionId> {
@@ -343,7 +345,7 @@ impl Links {
 }
 
 /// A connection that somebody else opened.
-async fn serve(mut line: Line, stream: TcpStream, transport: Transport, tls: Tls) {
+async fn serve(mut line: Line, stream: TcpStream, transport: Transport, tls: Tls, origins: Origins) {
     let _ = stream.set_nodelay(true);
     match transport {
         Transport::Tcp | Transport::Udp => {
@@ -358,7 +360,7 @@ async fn serve(mut line: Line, stream: TcpStream, transport: Transport, tls: Tls
             Ok(Err(error)) => line.refuse("TLS", &error).await,
             Err(late) => line.refuse("TLS", &late).await,
         },
-        Transport::Ws => match timeout(limits::SIP_HANDSHAKE_MAX, websocket::accept(stream)).await {
+        Transport::Ws => match timeout(limits::SIP_HANDSHAKE_MAX, websocket::accept(stream, origins)).await {
             Ok(Ok(socket)) => {
                 line.tell(Event::Opened(Arc::default())).await;
                 line.carry_frames(socket).await;
@@ -369,7 +371,7 @@ async fn serve(mut line: Line, stream: TcpStream, transport: Transport, tls: Tls
         Transport::Wss => {
             let shake_hands = async {
                 let stream = accept_tls(stream, tls.browsers()).await?;
-                websocket::accept(stream).await.map_err(io::Error::other)
+                websocket::accept(stream, origins).await.map_err(io::Error::other)
             };
             match timeout(limits::SIP_HANDSHAKE_MAX, shake_hands).await {
                 Ok(Ok(socket)) => {

@@ -1,5 +1,6 @@
 //! SIP over WebSocket (RFC 7118): one message in each, to clients that we could never reach by ourselves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,18 +18,33 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::connection::{ConnectionId, Event, Line};
 use crate::model::limits;
 
-/// Shakes hands with whoever offers the subprotocol `sip`, and with nobody else (RFC 7118 §4).
-pub(super) async fn accept<IO>(io: IO) -> Result<WebSocketStream<IO>, tungstenite::Error>
+/// Origins of web pages that may connect, in lower case; `None`: all.
+pub(super) type Origins = Option<Arc<[String]>>;
+
+/// Shakes hands with whoever offers the subprotocol `sip`, and with nobody else (RFC 7118 §4); and with pages of these
+/// origins (RFC 6455 §10.2).
+pub(super) async fn accept<IO>(io: IO, origins: Origins) -> Result<WebSocketStream<IO>, tungstenite::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let longest = Some(2 * limits::SIP_MESSAGE_MAX);
     let config = WebSocketConfig::default().max_message_size(longest).max_frame_size(longest);
-    tokio_tungstenite::accept_hdr_async_with_config(io, agree, Some(config)).await
+    let judge = move |request: &Request, response: Response| agree(request, response, &origins);
+    tokio_tungstenite::accept_hdr_async_with_config(io, judge, Some(config)).await
 }
 
 #[allow(clippy::result_large_err, reason = "the handshake wants it so")]
-fn agree(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+fn agree(request: &Request, mut response: Response, origins: &Origins) -> Result<Response, ErrorResponse> {
+    let origin = request.headers().get(header::ORIGIN);
+    let is_known = |origin: &HeaderValue| {
+        let listed = |known: &String| origin.as_bytes().eq_ignore_ascii_case(known.as_bytes());
+        origins.as_ref().is_none_or(|origins| origins.iter().any(listed))
+    };
+    if !origin.is_none_or(is_known) {
+        let mut refusal = ErrorResponse::new(Some("this page may not connect\n".to_owned()));
+        *refusal.status_mut() = StatusCode::FORBIDDEN;
+        return Err(refusal);
+    }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     if offered.any(|name| name.trim().eq_ignore_ascii_case(SUBPROTOCOL)) {
