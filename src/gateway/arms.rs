@@ -28,11 +28,11 @@ use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer};
-use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
+use crate::model::{Address, BargeIn, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local};
 use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
-use crate::trunk::{Presented, Trunk, present};
+use crate::trunk::{Dtmf, Presented, Trunk, present};
 
 /// Everything of a call but its decisions.
 pub(super) struct Arms {
@@ -267,9 +267,12 @@ impl Arms {
     }
 
     fn open_media(&self, leg: LegId, agreed: &Agreed) {
+        let trunk = if leg == LegId::CALLER { self.open.trunk.as_ref() } else { self.trunks.get(&leg) };
+        let dtmf = trunk.and_then(|trunk| self.config.trunks.get(trunk)).map_or(Dtmf::default(), |trunk| trunk.dtmf);
         let peer = RtpPeer {
-            dtmf_out: agreed.dtmf,
+            dtmf_out: agreed.dtmf.filter(|_| dtmf != Dtmf::Inband),
             dtmf_in: agreed.dtmf_in,
+            tone_keys: dtmf == Dtmf::Inband || (dtmf == Dtmf::Auto && agreed.dtmf_in.is_none()),
             packet_ms: agreed.ptime_ms,
             is_held: !agreed.direction.sends(),
             ..RtpPeer::new(agreed.codec, agreed.payload_type, agreed.remote)
@@ -501,7 +504,11 @@ impl Arms {
 
     fn tell_agent(&self, leg: LegId, what: Told) {
         let Some(LegWire::Agent { commands }) = self.legs.get(&leg) else { return };
-        for command in agents::commands(what) {
+        let barge_in = match &self.plan.reception {
+            Reception::Agent(agent) => agent.barge_in,
+            Reception::Forward(_) | Reception::Refuse { .. } => BargeIn::default(),
+        };
+        for command in agents::commands(what, barge_in) {
             if commands.try_send(command).is_err() {
                 // Its socket has stalled or gone; what it misses would come too late anyway.
                 counter!("ringback_agent_commands_dropped_total").increment(1);

@@ -11,6 +11,7 @@
 mod agent_leg;
 mod barge_in;
 mod bridge;
+mod cleaner;
 mod codec;
 mod conceal;
 mod desk;

@@ -13,7 +13,7 @@ use crate::actions::{
     Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferMethod,
     TransferTo, Verb, Waiting, Workflow,
 };
-use crate::model::Digit;
+use crate::model::{BargeIn, Digit};
 
 /// The plan of a front desk: a lookup while it rings, a greeting, a menu, an order status, a transfer, a goodbye.
 pub fn plan() -> Plan {
@@ -108,6 +108,7 @@ fn plan_with(connector: Connector, fallback: Option<&str>) -> Plan {
         fallback: fallback.map(str::to_owned),
         went_wrong: prompt("went-wrong.wav"),
         record: true,
+        barge_in: BargeIn::default(),
         duration_max: Duration::from_secs(1800),
     };
     let workflows = BTreeMap::from([("desk".to_owned(), desk())]);

@@ -3,6 +3,7 @@
 mod agent_realtime;
 mod architecture;
 mod bad_input;
+mod call_words;
 mod caller;
 mod cli_commands;
 mod cli_phone;

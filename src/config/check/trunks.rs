@@ -7,8 +7,9 @@ use super::{At, Check, Mistake, code};
 use crate::config::raw;
 use crate::model::{Address, Codec, limits};
 use crate::trunk::{
-    Anonymous, CallerPolicy, Cidr, Credentials, Dialling, HeaderIn, HeaderOut, IdentityRules, Inbound, NumberFormat,
-    Outbound, ReferRules, ReferSend, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify, numbers,
+    Anonymous, CallerPolicy, Cidr, Credentials, Dialling, Dtmf, HeaderIn, HeaderOut, IdentityRules, Inbound,
+    NumberFormat, Outbound, ReferRules, ReferSend, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify,
+    numbers,
 };
 
 impl Check<'_> {
@@ -41,6 +42,11 @@ impl Check<'_> {
                 country,
                 codecs: self.codecs(&at.key("codecs"), file.codecs.as_deref().unwrap_or(&CODECS)),
                 leads_codecs: file.codecs.is_some(),
+                dtmf: match file.dtmf {
+                    raw::Dtmf::Auto => Dtmf::Auto,
+                    raw::Dtmf::Rfc4733 => Dtmf::Rfc4733,
+                    raw::Dtmf::Inband => Dtmf::Inband,
+                },
                 inbound: inbound.unwrap_or_default(),
                 outbound,
                 registration,

@@ -24,6 +24,8 @@ pub struct TrunkFile {
     /// and in answers the peer's order.
     #[schemars(length(min = 1, max = 2))]
     pub codecs: Option<Vec<Codec>>,
+    /// How keys pressed on telephones come and go.
+    pub dtmf: Dtmf,
     /// What the peer says of a caller is believed: `P-Asserted-Identity`, `Remote-Party-ID`, forwarding headers and
     /// verification results. Only for a carrier or PBX that takes these headers away from its own customers.
     pub trusted: bool,
@@ -51,6 +53,20 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law: everywhere else.
     Pcma,
+}
+
+/// How keys pressed on telephones come and go. Keys in INFO requests are understood in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtmf {
+    /// As telephone-events (RFC 4733) where the peer agrees on them; where it does not, as tones, which are then listened
+    /// for in the audio.
+    #[default]
+    Auto,
+    /// As telephone-events, or not at all.
+    Rfc4733,
+    /// As tones, whatever is agreed on: for peers that agree on telephone-events and lose them.
+    Inband,
 }
 
 /// Calls from a trunk: at least one way to recognise them.
