@@ -89,6 +89,13 @@ pub enum Event {
         #[allow(missing_docs)]
         play: PlayId,
     },
+    /// Something that was to be played cannot be; the leg heard nothing.
+    NotPlayed {
+        #[allow(missing_docs)]
+        leg: LegId,
+        #[allow(missing_docs)]
+        play: PlayId,
+    },
     /// The agent began to speak.
     AgentSpoke {
         #[allow(missing_docs)]

@@ -30,6 +30,9 @@ impl Call {
     pub(super) fn start_agent(&mut self, out: &mut Commands) {
         let plan = Arc::clone(&self.plan);
         let Reception::Agent(reception) = &plan.reception else { return };
+        if self.is_asking_consent() {
+            return;
+        }
         if self.flow.is_some() {
             return self.go_to_step(0, out);
         }
@@ -82,7 +85,8 @@ impl Call {
             (Phase::Talking, Some(workflow)) => {
                 self.quieten_tools(None, out);
                 out.push(Command::Wire(Wiring::apart()));
-                self.start_flow(&workflow, out);
+                self.flow = Some(Flow { workflow });
+                self.start_agent(out);
             }
             (_, None) => self.end(Cause::AgentLost, Blame::Agent, out),
             (Phase::New | Phase::Over, Some(_)) => {}
@@ -166,6 +170,7 @@ impl Call {
     }
 
     fn heard_at_once(&mut self, run: RunId, what: &Playing, out: &mut Commands) {
+        self.not_heard(run);
         // Music that nobody hears has no end to wait for.
         if !what.repeat {
             self.feed(run, Input::Played, out);
@@ -179,6 +184,7 @@ impl Call {
         if let Some(active) = self.runs.iter_mut().find(|active| active.id == former) {
             active.muted = true;
         }
+        self.not_heard(former);
         self.feed(former, Input::Played, out);
     }
 
@@ -204,6 +210,20 @@ impl Call {
             }
             // An old play's end, crossing with what replaced it.
             _ => {}
+        }
+    }
+
+    /// What was to be played cannot be: it goes on as if it had been, but is not counted as heard.
+    pub(super) fn on_not_played(&mut self, leg: LegId, play: PlayId, out: &mut Commands) {
+        if let Some(run) = self.heard_run() {
+            self.not_heard(run);
+        }
+        self.on_played(leg, play, out);
+    }
+
+    fn not_heard(&mut self, run: RunId) {
+        if let Some(active) = self.runs.iter_mut().find(|active| active.id == run) {
+            active.unheard = true;
         }
     }
 

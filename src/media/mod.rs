@@ -44,6 +44,8 @@ mod pipe;
 #[cfg(feature = "shell")]
 mod ports;
 #[cfg(feature = "shell")]
+mod tape;
+#[cfg(feature = "shell")]
 mod wav;
 #[cfg(feature = "shell")]
 mod worker;
@@ -65,7 +67,7 @@ pub use ingress::{Arrival, Ingress, IngressStats};
 pub use listener::Listener;
 pub use notice::{LegStats, Notice, Noticed};
 pub use player::{Clip, PlayOver, Player};
-pub use recorder::{Pair, Timeline};
+pub use recorder::{MASK_BACK_MAX, Pair, Timeline};
 pub use resample::DELAY_MS;
 pub use rtp::{HEADER_LEN, Header, RtpError};
 pub use rtp_leg::{RtpPeer, Takes};
@@ -77,5 +79,7 @@ pub use control::{CallMedia, MediaError, Workers, WorkersConfig};
 pub use pipe::{PIPED, Pipe, PipeEnd, pipe};
 #[cfg(feature = "shell")]
 pub use ports::RtpPorts;
+#[cfg(feature = "shell")]
+pub use tape::{MasterKey, Opened, SEALED, SealError, TapeFormat, TapeOrder, destroy, key_path, unseal};
 #[cfg(feature = "shell")]
 pub use wav::{WavError, load_clip};

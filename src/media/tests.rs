@@ -13,6 +13,7 @@ use crate::model::{
     Time, Voice,
 };
 
+mod codec;
 mod desk;
 mod ingress;
 mod playout;

@@ -3,6 +3,7 @@
 mod agent_realtime;
 mod architecture;
 mod bad_input;
+mod bench_capacity;
 mod call_words;
 mod caller;
 mod cli_commands;
@@ -30,6 +31,7 @@ mod media_voice;
 mod mock;
 mod outside;
 mod realtime_server;
+mod recording;
 mod rig;
 mod services_http;
 mod sip_dialogs;

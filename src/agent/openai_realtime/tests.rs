@@ -203,7 +203,7 @@ fn words_that_come_after_the_caller_spoke_do_not_hold_up_the_transcript() {
         agent.on_text(&format!(r#"{{"type":"response.output_audio.done",{of}}}"#), out);
     };
     say(&mut agent, "item_1", "First.", &mut out);
-    agent.on_finished(&"item_1".into(), &mut out);
+    agent.on_finished(&"item_1".into(), 0, &mut out);
     agent.on_text(r#"{"type":"input_audio_buffer.speech_started","audio_start_ms":0,"item_id":"i"}"#, &mut out);
     out.clear();
 
@@ -282,7 +282,8 @@ fn only_whole_words_that_were_heard_are_reported() {
 
 #[test]
 fn a_frame_is_appended_as_216_letters_of_base64() {
-    let message: Value = serde_json::from_str(&OpenAiRealtime::new(spec()).append(&[0xff; 160])).unwrap();
+    let Message::Text(text) = OpenAiRealtime::new(spec()).append(&[0xff; 160]) else { panic!("it is text") };
+    let message: Value = serde_json::from_str(&text).unwrap();
 
     assert_eq!(message["type"], "input_audio_buffer.append");
     assert_eq!(message["audio"].as_str().map(str::len), Some(216));
@@ -439,7 +440,7 @@ fn feed(agent: &mut OpenAiRealtime, line: &Value, ask: &str, out: &mut Vec<Act>)
         if let Some(frames) = worker["frames"].as_u64() {
             (0..frames).for_each(|_| agent.on_frame(out));
         } else if let Some(item) = worker["finished"].as_str() {
-            agent.on_finished(&item.into(), out);
+            agent.on_finished(&item.into(), 0, out);
         } else if let Some(epoch) = worker["interrupted"].as_u64() {
             let heard_ms = worker["heard_ms"].as_u64().expect("heard_ms");
             let item = worker["item"].as_str().map(ItemId::from);
