@@ -53,15 +53,12 @@ fn listening(bencher: Bencher, loudness: f32) {
     let voice: Vec<[i16; FRAME_SAMPLES]> = (0..50usize)
         .map(|frame| {
             std::array::from_fn(|n| {
-                #[allow(clippy::cast_precision_loss, reason = "far below 2^24")]
                 let at = (frame * FRAME_SAMPLES + n) as f32 / 8000.0;
                 let pitch = 140.0 + 20.0 * (at * 5.0).sin();
                 let syllable = (at * std::f32::consts::TAU * 2.5).sin().abs();
                 let turn = at * std::f32::consts::TAU * pitch;
                 let sum: f32 = (1..12u8).map(|n| (turn * f32::from(n)).sin() / f32::from(n)).sum();
-                #[allow(clippy::cast_possible_truncation, reason = "it is a sample")]
-                let sample = (loudness * syllable * sum / 2.0) as i16;
-                sample
+                (loudness * syllable * sum / 2.0) as i16
             })
         })
         .collect();

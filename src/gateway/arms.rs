@@ -273,7 +273,7 @@ impl Arms {
 
     fn open_media(&self, leg: LegId, agreed: &Agreed) {
         let trunk = if leg == LegId::CALLER { self.open.trunk.as_ref() } else { self.trunks.get(&leg) };
-        let dtmf = trunk.and_then(|trunk| self.config.trunks.get(trunk)).map_or(Dtmf::default(), |trunk| trunk.dtmf);
+        let dtmf = trunk.and_then(|trunk| self.config.trunks.get(trunk)).map(|trunk| trunk.dtmf).unwrap_or_default();
         let peer = RtpPeer {
             dtmf_out: agreed.dtmf.filter(|_| dtmf != Dtmf::Inband),
             dtmf_in: agreed.dtmf_in,

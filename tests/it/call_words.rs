@@ -25,7 +25,7 @@ fn a_quiet_of_before_ends_no_wait_for_what_was_said_since() {
     assert!(commands.iter().any(is_say), "{commands:?}");
     call.handle(at(3001), Event::AgentQuiet { leg: AGENT, says: Some(0) });
 
-    assert!(matches!(call.deadline(), Some((_, Timer::Speech))), "{:?}", call.deadline());
+    assert!(!matches!(call.deadline(), Some((_, Timer::Parting))), "{:?}", call.deadline());
 
     call.handle(at(3200), Event::AgentSpoke { leg: AGENT });
     call.handle(at(4500), Event::AgentQuiet { leg: AGENT, says: Some(1) });
