@@ -19,6 +19,7 @@ pub(crate) fn sdp(octets: &[u8]) {
         address: [127, 0, 0, 1].into(),
         port: 40_000,
         codecs: vec![Codec::Pcmu, Codec::Pcma],
+        comfort_noise: false,
         session_id: 1,
         version: 1,
     };

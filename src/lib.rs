@@ -53,4 +53,6 @@ pub mod store;
 #[cfg(feature = "shell")]
 pub mod webhook;
 #[cfg(feature = "shell")]
+pub mod webrtc;
+#[cfg(feature = "shell")]
 pub mod workflow;

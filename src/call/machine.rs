@@ -32,7 +32,7 @@ pub struct Call {
     /// A party whose place is being taken.
     pub(super) referral: Option<Referral>,
     /// Both ends talk, and were asked to do so without us.
-    pub(super) is_releasing: bool,
+    pub(super) release: super::moving::Release,
     /// Whoever answers for us, while there.
     pub(super) agent: Option<LegId>,
     /// The workflow that runs live, when that is who answers.
@@ -42,7 +42,7 @@ pub struct Call {
     /// Who took the caller.
     pub(super) joined: Option<LegId>,
     pub(super) transferred_to: Option<Pii<Address>>,
-    /// Whom the call was passed on to, by the plan.
+    /// Whom the call is being passed on to, by the plan, until that one answers.
     pub(super) passed_to: Option<LegId>,
     /// What the caller hears played, and for which run.
     pub(super) playback: Option<Playback>,
@@ -109,7 +109,7 @@ impl Call {
             caller: LegId::CALLER,
             refer_first: false,
             referral: None,
-            is_releasing: false,
+            release: super::moving::Release::default(),
             agent: None,
             flow: None,
             moving: None,
@@ -324,6 +324,8 @@ impl Call {
             // Many leave as soon as they have been heard; whom they talked to is moved all the same.
         } else if leg == self.caller && self.is_being_moved() {
             self.moved(out);
+        } else if self.is_being_released() && (leg == self.caller || self.joined == Some(leg)) {
+            self.released(out);
         } else if leg == self.caller {
             let cause = if self.phase == Phase::Ringing && cause == Cause::Normal { Cause::Canceled } else { cause };
             let by = if cause == Cause::Canceled { Blame::Caller } else { cause.blame() };

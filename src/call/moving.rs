@@ -22,6 +22,18 @@ pub(super) struct Moving {
     is_accepted: bool,
 }
 
+/// How far it is that caller and colleague, joined by us, are connected by their networks instead (RFC 5589 §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Nobody asked for it, or it was refused: they talk through us.
+    #[default]
+    No,
+    /// The caller's network was asked.
+    Asked,
+    /// It does it.
+    Accepted,
+}
+
 impl Call {
     pub(super) fn begin_transfer(&mut self, run: RunId, to: Arc<TransferTo>, out: &mut Commands) {
         if self.moving.is_some() || self.joined.is_some() || self.referral.is_some() {
@@ -46,6 +58,19 @@ impl Call {
     /// The target can be heard before it answers.
     pub(super) fn on_target_sounds(&mut self, leg: LegId, out: &mut Commands) {
         self.move_on(|transfer| transfer.sounded(leg), out);
+    }
+
+    /// The target that rings.
+    pub(super) fn rung_target(&self) -> Option<LegId> {
+        self.moving.as_ref().and_then(|moving| moving.transfer.ringing())
+    }
+
+    /// Somebody else answers for the target that rings.
+    pub(super) fn pick_up_target(&mut self, new: LegId, out: &mut Commands) {
+        if let Some(moving) = &mut self.moving {
+            moving.transfer.dialled(new);
+        }
+        self.on_target_answered(new, out);
     }
 
     /// The target that the caller listens to while it waits.
@@ -153,12 +178,11 @@ impl Call {
         if leg != self.caller || self.phase != Phase::Talking {
             return;
         }
-        if self.is_releasing {
+        if self.release != Release::No {
             match news {
-                // They talk to each other now, and no longer through us.
-                ReferNews::Done => self.end(Cause::Replaced, Blame::Us, out),
-                ReferNews::Failed(_) | ReferNews::Refused(_) => self.is_releasing = false,
-                ReferNews::Accepted | ReferNews::Ringing => {}
+                ReferNews::Done => self.released(out),
+                ReferNews::Failed(_) | ReferNews::Refused(_) => self.release = Release::No,
+                ReferNews::Accepted | ReferNews::Ringing => self.release = Release::Accepted,
             }
             return;
         }
@@ -190,6 +214,17 @@ impl Call {
         self.moving.as_ref().is_some_and(|moving| moving.is_accepted && moving.transfer.is_referring())
     }
 
+    /// Whether one of the two who leaves now has been connected to the other. RFC 3891 §3: whoever is replaced is hung up by
+    /// the one who took the new call, mostly before the caller's network has told us that it did.
+    pub(super) fn is_being_released(&self) -> bool {
+        self.release == Release::Accepted
+    }
+
+    /// They talk to each other now, and no longer through us.
+    pub(super) fn released(&mut self, out: &mut Commands) {
+        self.end(Cause::Replaced, Blame::Us, out);
+    }
+
     /// The caller's network has moved the caller, and we are out of it.
     pub(super) fn moved(&mut self, out: &mut Commands) {
         let Some(moving) = self.moving.take() else { return };
@@ -217,7 +252,7 @@ impl Call {
         self.dismiss_agent(Cause::Replaced, out);
         self.feed(run, Input::Transferred(Ok(())), out);
         if let (true, Some(to)) = (is_released, self.transferred_to.clone()) {
-            self.is_releasing = true;
+            self.release = Release::Asked;
             out.push(Command::Refer { leg: self.caller, to, replacing: Some(leg) });
         }
     }

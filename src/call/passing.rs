@@ -37,6 +37,8 @@ impl Call {
 
     pub(super) fn on_passed_call_answered(&mut self, leg: LegId, out: &mut Commands) {
         self.timers.clear(Timer::RingTime(leg));
+        // From here on it is a party like any other; when it has been replaced, its end is nobody's refusal.
+        self.passed_to = None;
         self.phase = Phase::Talking;
         self.answered = Some(self.now);
         self.legs.set(LegId::CALLER, LegState::Up);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::leg::{LegState, Role};
 use super::machine::{Call, Closing, Phase};
+use super::moving::Release;
 use super::talk::Playback;
 use super::{Blame, Cause, Command, Commands, Destination, ReferProgress, Timer, Wiring};
 use crate::actions::Playing;
@@ -22,6 +23,8 @@ pub(super) struct Referral {
     new: LegId,
     /// The one who gives it up referred us, and hears how it goes.
     is_told: bool,
+    /// It rang, and somebody else answers for it.
+    is_picked_up: bool,
     /// The one who stays hears ringing tone.
     rings: bool,
 }
@@ -35,14 +38,15 @@ impl Call {
         }
         let other = self.across(leg);
         // A workflow is nobody who could be moved, and one move at a time is enough.
-        let is_free = self.moving.is_none() && self.flow.is_none() && !self.is_releasing && self.may_be_replaced();
+        let is_free =
+            self.moving.is_none() && self.flow.is_none() && self.release == Release::No && self.may_be_replaced();
         let Some(other) = other.filter(|_| allowed && is_free) else {
             out.push(Command::RefuseReferral { leg, cause: Cause::Declined });
             return;
         };
         let new = self.legs.add(Role::Target(to.clone()));
         let rings = self.agent != Some(other);
-        self.referral = Some(Referral { by: leg, new, is_told: true, rings });
+        self.referral = Some(Referral { by: leg, new, is_told: true, is_picked_up: false, rings });
         out.push(Command::TakeReferral { leg });
         out.push(Command::Wire(Wiring::apart()));
         if rings {
@@ -54,24 +58,36 @@ impl Call {
         out.push(Command::Dial { leg: new, to: Destination::Referred { by: leg, to } });
     }
 
-    /// Somebody comes to take a party's place. It is answered at once, and then is a leg that was answered.
+    /// Somebody comes to take a party's place, or to answer for one that rings. It is answered at once, and then is a leg
+    /// that was answered.
     pub(super) fn on_replacing(&mut self, leg: LegId, out: &mut Commands) {
-        let is_party = leg == self.caller || self.joined == Some(leg);
-        if !is_party || !self.legs.is_up(leg) || !self.may_be_replaced() {
+        let is_party = (leg == self.caller || self.joined == Some(leg)) && self.legs.is_up(leg);
+        let rings = self.is_rung(leg);
+        if !(is_party && self.may_be_replaced() || rings && self.may_take_in()) {
             out.push(Command::TurnAway { cause: Cause::Declined });
             return;
         }
         let role = self.legs.get(leg).map_or(Role::Caller, |leg| leg.role.clone());
         let new = self.legs.add(role);
-        self.referral = Some(Referral { by: leg, new, is_told: false, rings: false });
+        self.referral = Some(Referral { by: leg, new, is_told: false, is_picked_up: rings, rings: false });
         self.timers.set(Timer::RingTime(new), self.now + RING);
         out.push(Command::TakeIn { leg: new });
     }
 
     fn may_be_replaced(&self) -> bool {
+        self.phase == Phase::Talking && self.may_take_in()
+    }
+
+    fn may_take_in(&self) -> bool {
         // Whoever is being asked something must answer it in person.
-        let is_calm = self.phase == Phase::Talking && self.closing == Closing::No && !self.is_asking_consent();
+        let is_calm = self.closing == Closing::No && !self.is_asking_consent();
         is_calm && self.referral.is_none() && self.legs.len() < limits::LEGS_MAX
+    }
+
+    /// Whether this leg rings for the caller.
+    fn is_rung(&self, leg: LegId) -> bool {
+        let rings = self.legs.get(leg).is_some_and(|leg| leg.state == LegState::Coming);
+        rings && (self.passed_to == Some(leg) || self.rung_target() == Some(leg))
     }
 
     /// Whom a party talks to, if that could be moved.
@@ -118,8 +134,11 @@ impl Call {
     /// The new party is there.
     pub(super) fn take_place(&mut self, out: &mut Commands) {
         let Some(referral) = self.referral.take() else { return };
-        let Referral { by, new, is_told, rings } = referral;
+        let Referral { by, new, is_told, rings, is_picked_up } = referral;
         self.timers.clear(Timer::RingTime(new));
+        if is_picked_up && self.joined != Some(by) {
+            return self.pick_up(by, new, out);
+        }
         let other = self.across(by);
         let mut heard = None;
         if self.joined == Some(by) {
@@ -156,6 +175,23 @@ impl Call {
         }
     }
 
+    /// Somebody answers for a telephone that rings, which stops.
+    fn pick_up(&mut self, rung: LegId, new: LegId, out: &mut Commands) {
+        self.timers.clear(Timer::RingTime(rung));
+        if self.legs.set(rung, LegState::Gone) {
+            out.push(Command::HangUp { leg: rung, cause: Cause::Replaced });
+        }
+        if self.passed_to == Some(rung) {
+            self.passed_to = Some(new);
+            self.on_passed_call_answered(new, out);
+        } else if self.rung_target() == Some(rung) {
+            self.pick_up_target(new, out);
+        } else if self.legs.set(new, LegState::Gone) {
+            // It stopped ringing in the same moment.
+            out.push(Command::HangUp { leg: new, cause: Cause::Normal });
+        }
+    }
+
     pub(super) fn on_farewell_over(&mut self, leg: LegId, out: &mut Commands) {
         if self.legs.set(leg, LegState::Gone) {
             out.push(Command::HangUp { leg, cause: Cause::Replaced });
@@ -172,6 +208,9 @@ impl Call {
     pub(super) fn on_referral_failed(&mut self, cause: Cause, out: &mut Commands) {
         let Some(referral) = self.referral.take() else { return };
         self.timers.clear(Timer::RingTime(referral.new));
+        if referral.is_picked_up && self.joined != Some(referral.by) {
+            return self.on_pick_up_failed(referral.by, out);
+        }
         if !self.legs.is_up(referral.by) {
             let by = if self.joined == Some(referral.by) { Blame::Callee } else { Blame::Caller };
             return self.end(Cause::Normal, by, out);
@@ -182,6 +221,16 @@ impl Call {
             out.push(Command::StopPlaying { leg: other });
         }
         out.push(Command::Wire(Wiring::between(referral.by, other)));
+    }
+
+    /// It goes on ringing, if it still does.
+    fn on_pick_up_failed(&mut self, rung: LegId, out: &mut Commands) {
+        let is_gone = self.legs.get(rung).is_some_and(|leg| leg.state == LegState::Gone);
+        if is_gone && self.passed_to == Some(rung) {
+            self.on_passed_call_failed(rung, Cause::Unavailable, None, out);
+        } else if is_gone {
+            self.on_target_failed(rung, Cause::Unavailable, out);
+        }
     }
 
     /// The agent that was to be moved is lost.

@@ -192,7 +192,9 @@ impl Call {
         match self.playback {
             Some(Playback::Clips { run: of, .. }) if of == run => {
                 self.playback = None;
-                out.push(Command::StopPlaying { leg: self.caller });
+                if self.legs.is_up(self.caller) {
+                    out.push(Command::StopPlaying { leg: self.caller });
+                }
             }
             Some(Playback::Words { run: of }) if of == run => {
                 self.playback = None;

@@ -1,6 +1,6 @@
 //! `ringback route-test`: what would become of a call, and why.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,9 +13,10 @@ use super::{EXIT_CODES, Exit, configuration, screen};
 use crate::config::{Config, Destination, Route};
 use crate::gateway::unix_ms;
 use crate::guard::dialling::{self, Attempt};
-use crate::model::{Address, Attestation, Doubt, Party, Pii, Vars, Verdict, Verification, Via};
+use crate::guard::{Access, Approach, Because, Contacts};
+use crate::model::{Address, Attestation, Doubt, Party, Pii, Secret, Vars, Verdict, Verification, Via};
 use crate::route::Asked;
-use crate::trunk::{Shown, Trunk, arrive, numbers, present};
+use crate::trunk::{Credentials, Shown, Trunk, arrive, numbers, present};
 
 /// Say what would become of a call, and why, without making one.
 ///
@@ -34,11 +35,20 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NUMBER", default_value = "")]
     from: String,
     /// The trunk that the call comes by, or goes out by
-    #[arg(long, value_name = "ID", conflicts_with = "source")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["source", "tls_name", "login", "registered"])]
     trunk: Option<String>,
     /// The address that the call comes from, instead of a trunk
     #[arg(long, value_name = "ADDRESS", conflicts_with = "dial")]
     source: Option<IpAddr>,
+    /// A name in the TLS certificate of who calls; may be given several times
+    #[arg(long, value_name = "NAME", conflicts_with = "dial")]
+    tls_name: Vec<String>,
+    /// The user name whose password who calls can prove
+    #[arg(long, value_name = "USER", conflicts_with = "dial")]
+    login: Option<String>,
+    /// The trunk with which we registered the address that is called
+    #[arg(long, value_name = "ID", conflicts_with = "dial")]
+    registered: Option<String>,
     /// A header of the call; may be given several times
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(String, String)>,
@@ -62,6 +72,9 @@ Examples:
     ringback route-test --called +390212345678 --trunk acme --at 2026-11-20T18:30
   Is a call from this address taken at all?
     ringback route-test --called 0212345678 --source 203.0.113.5
+  And from somebody who proves the password of a user, or shows a certificate?
+    ringback route-test --called 200 --source 198.51.100.9 --login office
+    ringback route-test --called 200 --tls-name sbc.carrier.example
   With a header that a route asks for, for a script
     ringback route-test --called 200 --trunk office --header 'X-Queue: gold' --json | jq -r .outcome.agent
   What would the carrier see of a call to London?
@@ -200,19 +213,9 @@ fn inward(arguments: &Arguments, config: &Config) -> Result<Report, String> {
 type Whose<'a> = Result<(&'a Trunk, String), String>;
 
 fn whose<'a>(arguments: &Arguments, config: &'a Config) -> Result<Whose<'a>, String> {
-    if let Some(source) = arguments.source {
-        return Ok(match config.trunk_of(source) {
-            Some(trunk) => {
-                let network = trunk
-                    .inbound
-                    .allowed
-                    .iter()
-                    .filter(|it| it.holds(source.to_canonical()))
-                    .max_by_key(|it| it.prefix);
-                Ok((trunk, network.map_or_else(String::new, |network| format!("{source} lies in {network}"))))
-            }
-            None => Err(format!("no trunk has the address {source} in allowed_addresses")),
-        });
+    let shows = arguments.source.is_some() || !arguments.tls_name.is_empty();
+    if shows || arguments.login.is_some() || arguments.registered.is_some() {
+        return recognised(arguments, config);
     }
     match &arguments.trunk {
         Some(id) => named(config, id).map(|trunk| Ok((trunk, "as asked".to_owned()))),
@@ -222,6 +225,56 @@ fn whose<'a>(arguments: &Arguments, config: &'a Config) -> Result<Whose<'a>, Str
         },
     }
 }
+
+/// Asks the guard's own table, so that nobody is told otherwise here than at the door.
+fn recognised<'a>(arguments: &Arguments, config: &'a Config) -> Result<Whose<'a>, String> {
+    let contacts = Contacts::default();
+    if let Some(id) = &arguments.registered {
+        let trunk = named(config, id)?;
+        if trunk.registration.is_none() {
+            return Err(format!("trunk {id} has no [registration]"));
+        }
+        contacts.add(OUR_CONTACT, id);
+    }
+    // What is proved is a user's password; which one that is does not matter here.
+    let secret = |_: &Credentials| Some(Secret::new(String::new()));
+    let access = Access::new(config.trunks.values(), secret, config.gateway.protection.clone(), contacts);
+    let approach = Approach {
+        // Nobody's: only a network of everybody holds it.
+        source: arguments.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        is_connected: !arguments.tls_name.is_empty(),
+        tls_names: &arguments.tls_name,
+        method: "INVITE",
+        user: if arguments.registered.is_some() { OUR_CONTACT } else { "" },
+        agent: "",
+        authorization: &[],
+    };
+    let source = arguments.source.map_or_else(|| "somewhere".to_owned(), |source| source.to_string());
+    Ok(match access.explain(&approach, arguments.login.as_deref()) {
+        Ok((id, because)) => {
+            let how = match because {
+                Because::Contact => "the call is for the address that we registered with it".to_owned(),
+                Because::TlsName(name) => format!("the certificate bears {name}"),
+                Because::Network(network) => format!("{source} lies in {network}"),
+                Because::Password => format!("the password of {}", arguments.login.as_deref().unwrap_or_default()),
+            };
+            named(config, id).map(|trunk| (trunk, how))
+        }
+        Err(asked) if asked.is_empty() => Err(match (&arguments.source, arguments.tls_name.as_slice()) {
+            (Some(source), []) => format!("no trunk has the address {source} in allowed_addresses"),
+            (_, []) => "no trunk takes such a call: an address, a name or a password is missing".to_owned(),
+            (_, names) => format!("no trunk has {} in tls_names", names.join(" or ")),
+        }),
+        Err(asked) => {
+            let users = asked.iter().filter_map(|id| config.trunks.get(*id)?.inbound.digest.as_ref());
+            let users: Vec<String> = users.map(|digest| format!("--login {}", digest.username)).collect();
+            Err(format!("a password is asked for, of trunk {}; try {}", asked.join(" or "), users.join(" or ")))
+        }
+    })
+}
+
+/// Stands for the user part that a registration draws at random.
+const OUR_CONTACT: &str = "registered";
 
 fn named<'a>(config: &'a Config, id: &str) -> Result<&'a Trunk, String> {
     let known = || config.trunks.keys().cloned().collect::<Vec<_>>().join(", ");

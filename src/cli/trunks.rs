@@ -53,11 +53,17 @@ pub(super) async fn run(arguments: Arguments) -> Exit {
     if seen.trunks.iter().all(Trunk::is_well) { Exit::Ok } else { Exit::Failed }
 }
 
-async fn ask(admin: SocketAddr) -> Result<Value, String> {
+async fn ask(from: SocketAddr) -> Result<Value, String> {
+    let body = get(from, "/trunks").await?;
+    serde_json::from_slice(&body).map_err(|_| "its answer is no JSON".to_owned())
+}
+
+/// Asks a gateway's admin listener for a path. The error is for people, and names no address.
+pub(super) async fn get(admin: SocketAddr, path: &str) -> Result<Vec<u8>, String> {
     crate::services::tls::install();
     let plain = |error: reqwest::Error| error.without_url().to_string();
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(plain)?;
-    let mut response = client.get(format!("http://{admin}/trunks")).send().await.map_err(plain)?;
+    let mut response = client.get(format!("http://{admin}{path}")).send().await.map_err(plain)?;
     if !response.status().is_success() {
         return Err(format!("it says {}", response.status()));
     }
@@ -68,54 +74,59 @@ async fn ask(admin: SocketAddr) -> Result<Value, String> {
             return Err("its answer is too long".to_owned());
         }
     }
-    serde_json::from_slice(&body).map_err(|_| "its answer is no JSON".to_owned())
+    Ok(body)
 }
 
 /// What the admin listener says, as far as people want to know it.
 #[derive(Debug, Deserialize)]
-struct Seen {
-    now_unix_ms: i64,
-    trunks: Vec<Trunk>,
+pub(super) struct Seen {
+    pub(super) now_unix_ms: i64,
+    pub(super) trunks: Vec<Trunk>,
 }
 
+/// One of them.
 #[derive(Debug, Deserialize)]
-struct Trunk {
-    id: String,
-    gateways: Vec<Gateway>,
-    registration: Option<Registration>,
-    calls: Vec<Calls>,
+pub(super) struct Trunk {
+    pub(super) id: String,
+    pub(super) gateways: Vec<Gateway>,
+    pub(super) registration: Option<Registration>,
+    pub(super) calls: Vec<Calls>,
 }
 
+/// Where it is called.
 #[derive(Debug, Deserialize)]
-struct Gateway {
-    uri: String,
-    state: String,
-    since_unix_ms: i64,
-    last: Option<Last>,
+pub(super) struct Gateway {
+    pub(super) uri: String,
+    pub(super) state: String,
+    pub(super) since_unix_ms: i64,
+    pub(super) last: Option<Last>,
 }
 
+/// Where we are to be found.
 #[derive(Debug, Deserialize)]
-struct Registration {
-    aor: String,
-    registrar: String,
-    registered: bool,
-    since_unix_ms: i64,
-    expires_unix_ms: Option<i64>,
-    last: Option<Last>,
+pub(super) struct Registration {
+    pub(super) aor: String,
+    pub(super) registrar: String,
+    pub(super) registered: bool,
+    pub(super) since_unix_ms: i64,
+    pub(super) expires_unix_ms: Option<i64>,
+    pub(super) last: Option<Last>,
 }
 
+/// What was said last.
 #[derive(Debug, Deserialize)]
-struct Last {
-    at_unix_ms: i64,
-    answer: String,
-    round_trip_ms: Option<f64>,
+pub(super) struct Last {
+    pub(super) at_unix_ms: i64,
+    pub(super) answer: String,
+    pub(super) round_trip_ms: Option<f64>,
 }
 
+/// How many calls went which way.
 #[derive(Debug, Deserialize)]
-struct Calls {
-    direction: String,
-    cause: String,
-    count: u64,
+pub(super) struct Calls {
+    pub(super) direction: String,
+    pub(super) cause: String,
+    pub(super) count: u64,
 }
 
 impl Trunk {
@@ -175,7 +186,7 @@ fn table(seen: &Seen) -> String {
 }
 
 /// What peers said must not move the cursor.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -13,7 +13,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::check::{At, Mistake};
 use super::diagnostic::code;
 use super::secret;
-use super::tree::Certificates;
+use super::tree::{Certificates, Config};
 use crate::model::limits;
 
 /// What is wrong with them, now. `at` is where they stand.
@@ -35,6 +35,41 @@ pub(super) fn judge(dir: &Path, at: &At, certificates: &Certificates) -> Vec<Mis
         }
     }
     found
+}
+
+/// How long the certificates of a file are good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// What they are for, in words.
+    pub what: &'static str,
+    /// Whether they are authorities, of which one good one may do.
+    pub is_list: bool,
+    /// Where they stand.
+    pub file: PathBuf,
+    /// For each, in whole days from today; negative when it has expired. An error says why nothing can be read.
+    pub days: Result<Vec<i64>, String>,
+}
+
+/// How long each certificate that a configuration names is good.
+pub fn lifetimes(config: &Config) -> Vec<Lifetime> {
+    let named = &config.gateway.sip.certificates;
+    let files = [
+        ("our certificate", false, &named.certificate),
+        ("the authorities of peers' certificates", true, &named.client_ca),
+        ("the authorities of servers", true, &named.trust),
+        ("the roots of signed callers", true, &config.gateway.identity.trust),
+    ];
+    let named = files.into_iter().filter_map(|(what, is_list, file)| Some((what, is_list, file.clone()?)));
+    let lifetimes = named.map(|(what, is_list, file)| {
+        let days = chain(&file).map(|chain| chain.iter().filter_map(days_left).collect());
+        Lifetime { what, is_list, file, days }
+    });
+    lifetimes.collect()
+}
+
+fn days_left(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some((certificate.validity().not_after.timestamp() - today_s()).div_euclid(DAY_S))
 }
 
 fn unusable(at: At, why: &str) -> Mistake {
@@ -113,8 +148,6 @@ const WARNING_DAYS: i64 = 14;
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;

@@ -30,6 +30,8 @@ mod source;
 mod tests;
 mod tree;
 
+#[cfg(feature = "shell")]
+pub use certificates::{Lifetime, lifetimes};
 pub use check::{Connectors, SettingFault};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 #[cfg(feature = "shell")]
@@ -41,6 +43,6 @@ pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Certificates, Config, Destination, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Private, Recordings, Route,
-    Signers, SipListeners, Store,
+    Browsers, Certificates, Config, Destination, Egress, Endpoint, Gateway, IceServer, KeepTrace, Limits, Media,
+    Private, Recordings, Route, Signers, SipListeners, Store,
 };

@@ -6,6 +6,7 @@
 
 mod routes;
 mod trunk;
+mod webrtc;
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,10 @@ use crate::model::limits;
 pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RouteIdentity, RoutesFile};
 pub use trunk::{
     Allow, Anonymous, Attestation, Codec, Dtmf, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat, Outbound,
-    Referrals, Registration, Reliable, SendRefer, Session, Sign, TrunkFile, TrunkLimits, Verify,
+    Price, Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, Telling, TrunkFile, TrunkLimits,
+    Verify,
 };
+pub use webrtc::{Access, Ice, IceServer, WebRtc};
 
 /// `gateway.toml`: what the gateway listens on and what it may use.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +54,8 @@ pub struct GatewayFile {
     pub identity: Signers,
     /// Health and metrics; left out, none are served.
     pub admin: Option<Admin>,
+    /// Calls of browsers; left out, none are taken.
+    pub webrtc: Option<WebRtc>,
     /// Where the prompt clips are.
     pub prompts: Prompts,
 }

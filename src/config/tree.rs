@@ -11,7 +11,7 @@ use super::check::inside;
 use super::raw::{ClientCertificates, RecordingFormat};
 use crate::actions::{Action, Agent, Forward, Plan, SecretRef, Workflow};
 use crate::guard::Protection;
-use crate::route::{Asked, Rule};
+use crate::route::{Asked, Pattern, Rule};
 use crate::trunk::Trunk;
 
 /// Everything under one `sip-config/`, free of mistakes.
@@ -53,19 +53,6 @@ impl Config {
     pub fn clip(&self, name: &str) -> Option<PathBuf> {
         inside(name).is_ok().then(|| self.gateway.prompts.join(name))
     }
-
-    /// The trunk that calls from this address belong to: the one with the narrowest network that holds it.
-    pub fn trunk_of(&self, source: IpAddr) -> Option<&Trunk> {
-        // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
-        let source = source.to_canonical();
-        let narrowest =
-            |trunk: &Trunk| trunk.inbound.allowed.iter().filter(|c| c.holds(source)).map(|c| c.prefix).max();
-        self.trunks
-            .values()
-            .filter_map(|trunk| Some((narrowest(trunk)?, trunk)))
-            .max_by_key(|(p, _)| *p)
-            .map(|(_, t)| t)
-    }
 }
 
 /// The gateway's own affairs: where it listens, what it may use.
@@ -91,6 +78,8 @@ pub struct Gateway {
     pub identity: Signers,
     /// Where health and metrics are served; `None` serves none.
     pub admin: Option<SocketAddr>,
+    /// How browsers call; `None`: they do not.
+    pub browsers: Option<Browsers>,
     /// The folder of the prompt clips.
     pub prompts: PathBuf,
 }
@@ -196,6 +185,46 @@ pub enum KeepTrace {
 pub struct Signers {
     /// A PEM file with the roots of all signers; `None` believes nobody.
     pub trust: Option<PathBuf>,
+}
+
+/// How browsers call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Browsers {
+    /// The HTTP listener.
+    pub listen: SocketAddr,
+    /// Where their audio comes, one for each family.
+    pub udp: Vec<SocketAddr>,
+    /// The addresses they are told; port 0 for that of the socket. None: those of `udp`.
+    pub advertised: Vec<SocketAddr>,
+    /// We look for a way as well.
+    pub is_full: bool,
+    /// Who tells us our address.
+    pub stun: Option<SocketAddr>,
+    /// Servers for the browsers themselves.
+    pub ice_servers: Vec<IceServer>,
+    /// The trunk that their calls come by.
+    pub trunk: String,
+    /// Whom they may call.
+    pub numbers: Vec<Pattern>,
+    /// Pages that may call, as browsers write them.
+    pub origins: Vec<String>,
+    /// What signs their tokens; `None`: they need none.
+    pub secret: Option<SecretRef>,
+    /// Calls of one address in a minute.
+    pub calls_per_minute: u32,
+    /// Serve a page that calls.
+    pub page: bool,
+}
+
+/// A STUN or TURN server for browsers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceServer {
+    /// `stun:` or `turn:` and where.
+    pub url: String,
+    /// Its name and password for them.
+    pub username: Option<String>,
+    /// See `username`.
+    pub credential: Option<SecretRef>,
 }
 
 /// Whom actions and webhooks may reach.

@@ -65,6 +65,9 @@ async fn reread(State(house): State<Arc<House>>) -> (StatusCode, Json<Value>) {
             (StatusCode::OK, Json(told))
         }
         Err(ReloadError::Broken(found)) => (StatusCode::UNPROCESSABLE_ENTITY, Json(found.json())),
+        Err(refused @ ReloadError::Unusable(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "ok": false, "error": refused.to_string() })))
+        }
         Err(refused @ (ReloadError::NoLoader | ReloadError::Failed)) => {
             let told = json!({ "ok": false, "error": refused.to_string() });
             (StatusCode::INTERNAL_SERVER_ERROR, Json(told))
@@ -95,6 +98,17 @@ async fn exposition(State(house): State<Arc<House>>) -> String {
     gauge!("ringback_sip_connections").set(precise(sip.connections));
     for (status, count) in &sip.refused {
         counter!("ringback_sip_refused_total", "status" => status.to_string()).absolute(*count);
+    }
+    if let Some(browsers) = &house.browsers {
+        let seen = browsers.webrtc.counters();
+        gauge!("ringback_webrtc_browsers").set(precise(seen.peers));
+        counter!("ringback_webrtc_packets_total", "way" => "in").absolute(seen.packets_in);
+        counter!("ringback_webrtc_packets_total", "way" => "out").absolute(seen.packets_out);
+        let lost =
+            [("garbage", seen.garbage), ("strangers", seen.strangers), ("forged", seen.forged), ("full", seen.dropped)];
+        for (why, count) in lost {
+            counter!("ringback_webrtc_dropped_total", "why" => why).absolute(count);
+        }
     }
     for trunk in house.trunks.snapshot() {
         gauge!("ringback_trunk_up", "trunk" => trunk.id.clone()).set(flag(trunk.up));

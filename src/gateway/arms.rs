@@ -3,6 +3,7 @@
 mod referrals;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +17,22 @@ use tracing::{error, warn};
 
 pub(super) use self::referrals::{Cord, Guest, guest};
 use super::agents;
+use super::browsers::{BrowserLeg, Standing};
 use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
 use super::recordings::Taping;
 use super::registry::Door;
-use super::tolls::Pass;
+use super::tolls::{Pass, Wish};
 use super::translate;
 use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception, SetRecording};
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, ConsentResult, Destination, Event, Told, Wiring};
 use crate::config::Config;
-use crate::media::{CallMedia, MediaError, RtpPeer};
+use crate::media::{CallMedia, MediaError, RtpPeer, Takes};
 use crate::model::{Address, BargeIn, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
-use crate::sdp::{self, Agreed, Local};
-use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
+use crate::sdp::{self, Agreed, Local, SdpError};
+use crate::sip::{Dial, DialogId, Diversion, Diverted, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 use crate::trunk::{Dtmf, Presented, Trunk, present};
 
@@ -49,6 +51,8 @@ pub(super) struct Arms {
     pub(super) vars: Vars,
     media: CallMedia,
     pub(super) legs: HashMap<LegId, LegWire>,
+    /// Why the caller's description cannot be answered, when it cannot.
+    objection: Option<SdpError>,
     /// Of legs that are or were dialled: the gateways left to try.
     dialling: HashMap<LegId, Dialling>,
     /// Requests to the outside world, agents' sockets, the store.
@@ -61,8 +65,9 @@ pub(super) struct Arms {
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
     pub(super) owes_description: bool,
-    /// What the caller uses of its trunk, as long as the call lasts.
-    _pass: Pass,
+    /// What legs that came in use of their trunks, as long as they are there. Those that were dialled hold theirs in
+    /// `dialling`.
+    passes: HashMap<LegId, Pass>,
     came: Came,
     /// Trunks of legs that did not come by the caller's.
     trunks: HashMap<LegId, String>,
@@ -83,6 +88,8 @@ pub(super) enum LegWire {
     Agent {
         commands: mpsc::Sender<AgentCommand>,
     },
+    /// A browser, whose audio comes through a pipe.
+    Browser(BrowserLeg),
     BuiltIn,
     /// It is a leg of another call here.
     Cord(Cord),
@@ -98,9 +105,9 @@ pub(super) struct Answer {
 /// The caller's leg as the switchboard prepared it.
 pub(super) struct CallerLeg {
     pub(super) party: Party,
-    pub(super) dialog: DialogId,
-    pub(super) local: Local,
-    pub(super) answer: Option<Answer>,
+    pub(super) wire: LegWire,
+    /// Why the caller's description cannot be answered, when it cannot.
+    pub(super) objection: Option<SdpError>,
     /// What it uses of its trunk.
     pub(super) pass: Pass,
     pub(super) came: Came,
@@ -112,6 +119,8 @@ pub(super) struct Came {
     pub(super) max_forwards: u8,
     /// Who had diverted it before, topmost first (RFC 5806).
     pub(super) diversions: Vec<Pii<String>>,
+    /// Where it had been before, in order (RFC 7044).
+    pub(super) history: Vec<Pii<String>>,
 }
 
 impl Arms {
@@ -124,7 +133,6 @@ impl Arms {
         media: CallMedia,
         caller: CallerLeg,
     ) -> Arms {
-        let wire = LegWire::Sip { dialog: caller.dialog, local: caller.local, answer: caller.answer, is_held: false };
         Arms {
             id: open.id,
             house,
@@ -135,7 +143,8 @@ impl Arms {
             caller: caller.party,
             vars: Vars::default(),
             media,
-            legs: HashMap::from([(LegId::CALLER, wire)]),
+            legs: HashMap::from([(LegId::CALLER, caller.wire)]),
+            objection: caller.objection,
             dialling: HashMap::new(),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
@@ -143,7 +152,7 @@ impl Arms {
             consent: None,
             noted: None,
             owes_description: false,
-            _pass: caller.pass,
+            passes: HashMap::from([(LegId::CALLER, caller.pass)]),
             came: caller.came,
             trunks: HashMap::new(),
             referral: None,
@@ -169,7 +178,10 @@ impl Arms {
 
     pub(super) async fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Ring => self.tell_dialog(LegId::CALLER, SipCommand::Ring).await,
+            Command::Ring => {
+                self.tell_browser(Standing::Ringing);
+                self.tell_dialog(LegId::CALLER, SipCommand::Ring).await;
+            }
             Command::Progress => self.progress().await,
             Command::Answer => self.answer().await,
             Command::Reject { status, cause, retry_after_s } => {
@@ -180,12 +192,14 @@ impl Arms {
                 let reason = self.refusal_of(status);
                 let reject = SipCommand::Reject { status, reason, retry_after_s, warning };
                 self.tell_dialog(LegId::CALLER, reject).await;
+                self.let_browser_go(LegId::CALLER, cause);
                 self.forget(LegId::CALLER);
             }
             Command::Dial { leg, to: Destination::Agent } => self.dial_agent(leg),
             Command::Dial { leg, to: Destination::Address(to) } => {
                 let trunk = self.open.trunk.clone();
-                self.dial_address(leg, trunk, Dial::default(), &to).await;
+                let dial = Dial { diverted: Some(self.diverted(Diversion::Deflected)), ..Dial::default() };
+                self.dial_address(leg, trunk, dial, &to).await;
             }
             Command::Dial { leg, to: Destination::Trunk { trunk, to } } => {
                 let dial = self.passed_on();
@@ -256,14 +270,51 @@ impl Arms {
         }
     }
 
+    /// A browser can be heard and hears us.
+    pub(super) fn connected(&mut self, leg: LegId) {
+        if let Some(LegWire::Browser(browser)) = self.legs.get_mut(&leg) {
+            browser.is_connected = true;
+            self.open_browser(leg);
+        }
+    }
+
+    fn open_browser(&self, leg: LegId) {
+        if let Some(LegWire::Browser(browser)) = self.legs.get(&leg)
+            && browser.is_ready()
+        {
+            let opened = self.media.set_remote(leg, translate::browser_media(&browser.settled));
+            self.check_media(leg, opened);
+        }
+    }
+
+    fn tell_browser(&self, standing: Standing) {
+        if let (Some(LegWire::Browser(leg)), Some(browsers)) = (self.legs.get(&LegId::CALLER), &self.house.browsers) {
+            browsers.tell(leg.peer, standing);
+        }
+    }
+
+    fn let_browser_go(&self, leg: LegId, cause: Cause) {
+        if let (Some(LegWire::Browser(leg)), Some(browsers)) = (self.legs.get(&leg), &self.house.browsers) {
+            browsers.end(leg.peer, cause);
+        }
+    }
+
     async fn answer(&mut self) {
-        let Some(LegWire::Sip { answer, .. }) = self.legs.get_mut(&LegId::CALLER) else { return };
-        let Some(answer) = answer.take() else { return };
         if let Some(noted) = self.noted.take() {
             // A call that somebody talks on must get its ending also when this process dies. A store that takes longer
             // than this is in trouble, and a caller is not made to wait for it.
             let _ = timeout(NOTED_MAX, noted).await;
         }
+        let answer = match self.legs.get_mut(&LegId::CALLER) {
+            Some(LegWire::Sip { answer, .. }) => answer,
+            Some(LegWire::Browser(leg)) => {
+                leg.is_answered = true;
+                self.tell_browser(Standing::Answered);
+                return self.open_browser(LegId::CALLER);
+            }
+            Some(LegWire::Agent { .. } | LegWire::BuiltIn | LegWire::Cord(_)) | None => return,
+        };
+        let Some(answer) = answer.take() else { return };
         self.owes_description = answer.agreed.is_none();
         self.tell_dialog(LegId::CALLER, SipCommand::Answer { sdp: answer.sdp }).await;
         if let Some(agreed) = answer.agreed {
@@ -274,11 +325,20 @@ impl Arms {
     fn open_media(&self, leg: LegId, agreed: &Agreed) {
         let trunk = if leg == LegId::CALLER { self.open.trunk.as_ref() } else { self.trunks.get(&leg) };
         let dtmf = trunk.and_then(|trunk| self.config.trunks.get(trunk)).map(|trunk| trunk.dtmf).unwrap_or_default();
+        let mut takes = Takes::default();
+        for (place, format) in takes.iter_mut().zip(&agreed.also) {
+            *place = Some(*format);
+        }
         let peer = RtpPeer {
+            takes,
             dtmf_out: agreed.dtmf.filter(|_| dtmf != Dtmf::Inband),
             dtmf_in: agreed.dtmf_in,
             tone_keys: dtmf == Dtmf::Inband || (dtmf == Dtmf::Auto && agreed.dtmf_in.is_none()),
+            dtmf_clock: agreed.dtmf_clock,
+            comfort_noise: agreed.comfort_noise,
             packet_ms: agreed.ptime_ms,
+            packet_ms_max: agreed.ptime_max_ms,
+            opus: agreed.opus,
             is_held: !agreed.direction.sends(),
             ..RtpPeer::new(agreed.codec, agreed.payload_type, agreed.remote)
         };
@@ -333,11 +393,12 @@ impl Arms {
         }
     }
 
-    /// For a caller whose offer has nothing that we know.
+    /// For a caller whose offer cannot be answered: why, and what would do.
     fn spoken_here(&self) -> String {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };
         let codecs: Vec<String> = local.codecs.iter().map(Codec::to_string).collect();
-        format!("no audio in common; taken are {}", codecs.join(", "))
+        let why = self.objection.as_ref().map_or_else(|| "no audio in common".to_owned(), SdpError::to_string);
+        format!("{why}; taken are {} over RTP/AVP to an {} address", codecs.join(", "), family(local.address))
     }
 
     fn dial_agent(&mut self, leg: LegId) {
@@ -368,11 +429,17 @@ impl Arms {
     /// What an INVITE says of a call that came in and is passed on.
     fn passed_on(&self) -> Dial {
         Dial {
-            diverted_from: Some(self.open.called.clone()),
+            diverted: Some(self.diverted(Diversion::Unconditional)),
             max_forwards: Some(self.came.max_forwards.saturating_sub(1)),
-            headers: self.came.diversions.iter().map(|value| ("Diversion".to_owned(), value.clone())).collect(),
             ..Dial::default()
         }
+    }
+
+    /// Whom the call was meant for; whether a trunk is told is for the trunk to say.
+    fn diverted(&self, by: Diversion) -> Box<Diverted> {
+        let Came { diversions, history, .. } = &self.came;
+        let (from, diversions, history) = (self.open.called.clone(), diversions.clone(), history.clone());
+        Box::new(Diverted { from, by, diversions, history, ..Diverted::default() })
     }
 
     /// What a trunk is shown of the caller.
@@ -391,7 +458,8 @@ impl Arms {
     /// Places a call by a trunk, saying what `dial` says. Every call that leaves the house goes through here.
     async fn dial_address(&mut self, leg: LegId, trunk: Option<String>, dial: Dial, address: &Pii<Address>) {
         let trunk = trunk.and_then(|trunk| self.config.trunks.get(&trunk));
-        let pass = match self.house.tolls.let_out(&self.config, &self.plan, trunk, address.reveal(), &self.open) {
+        let wish = Wish { config: &self.config, plan: &self.plan, open: &self.open, trunk, to: address.reveal() };
+        let pass = match self.house.tolls.let_out(wish) {
             Ok(pass) => pass,
             Err(cause) => return self.post(failed(leg, cause)),
         };
@@ -412,8 +480,7 @@ impl Arms {
             }
         };
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-        let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
-        let local = local(&self.house, codecs, opened.port(), session_id);
+        let local = local(&self.house, trunk, opened.port(), session_id);
         self.dialling.insert(leg, dialling);
         self.place(leg, local, dial).await;
     }
@@ -446,9 +513,10 @@ impl Arms {
         if let Some(dialling) = self.dialling.get_mut(&leg) {
             let door = Arc::clone(&self.door);
             let most = self.config.gateway.protection.outbound_max;
+            let spent = dialling.spent();
             dialling.answered(self.tasks.spawn(async move {
-                // Nothing comes of waiting but the end of it.
-                let _ = timeout(most, std::future::pending::<()>()).await;
+                // It ends when it has lasted too long, or when the money is spent.
+                let _ = timeout(most, spent.notified()).await;
                 door.mailbox.post(Post::Event(Event::HungUp { leg, cause: Cause::TooLong }));
             }));
         }
@@ -460,6 +528,7 @@ impl Arms {
     }
 
     pub(super) async fn hang_up(&mut self, leg: LegId, cause: Cause) {
+        self.let_browser_go(leg, cause);
         match self.legs.get(&leg) {
             Some(LegWire::Sip { dialog, .. }) => {
                 self.house.sip.send(*dialog, SipCommand::HangUp { cause: Some(cause.q850()) }).await;
@@ -469,13 +538,14 @@ impl Arms {
                 let _ = commands.try_send(AgentCommand::Close);
             }
             Some(LegWire::Cord(cord)) => cord.tell(Event::HungUp { leg: cord.leg, cause: Cause::Normal }),
-            Some(LegWire::BuiltIn) | None => {}
+            Some(LegWire::Browser(_) | LegWire::BuiltIn) | None => {}
         }
         self.forget(leg);
     }
 
     fn forget(&mut self, leg: LegId) {
         self.dialling.remove(&leg);
+        self.passes.remove(&leg);
         if let Some(LegWire::Sip { dialog, .. }) = self.legs.remove(&leg) {
             self.house.registry.remove_dialog(dialog);
         }
@@ -625,9 +695,16 @@ fn failed(leg: LegId, cause: Cause) -> Event {
 }
 
 /// Our side of a leg's description.
-pub(super) fn local(house: &House, codecs: Vec<Codec>, port: u16, session_id: u64) -> Local {
+pub(super) fn local(house: &House, trunk: Option<&Trunk>, port: u16, session_id: u64) -> Local {
     let address = house.config().gateway.media.address;
-    Local { address, port, codecs, session_id, version: session_id }
+    let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
+    let comfort_noise = trunk.is_some_and(|trunk| trunk.comfort_noise);
+    Local { address, port, codecs, comfort_noise, session_id, version: session_id }
+}
+
+/// As the other side's log should name it.
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

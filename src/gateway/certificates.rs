@@ -23,7 +23,7 @@ type Found = Result<Arc<Credential>, Doubt>;
 /// All certificates of signers that this process knows.
 pub(super) struct Certificates {
     http: Http,
-    trust: Option<Trust>,
+    trust: Mutex<Option<Arc<Trust>>>,
     shelf: Mutex<HashMap<String, Slot>>,
     fetches: Mutex<JoinSet<()>>,
 }
@@ -40,7 +40,20 @@ enum Slot {
 impl Certificates {
     /// With the roots that a signer's chain must lead to; `None`: nobody is trusted, and nothing is fetched.
     pub(super) fn new(http: Http, trust: Option<Trust>) -> Certificates {
+        let trust = Mutex::new(trust.map(Arc::new));
         Certificates { http, trust, shelf: Mutex::default(), fetches: Mutex::default() }
+    }
+
+    /// Believes these roots from now on. Whatever was judged by the former ones is fetched and judged again.
+    pub(super) fn believe(&self, trust: Option<Trust>) {
+        *self.trust.lock().unwrap_or_else(PoisonError::into_inner) = trust.map(Arc::new);
+        // Whoever waits for one that is on its way is told that it came to nothing yet.
+        self.shelf().clear();
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+
+    fn trust(&self) -> Option<Arc<Trust>> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The credential at an address. A caller is on the line: after [`limits::STIR_WAIT_MAX`] the answer is that there is
@@ -49,7 +62,7 @@ impl Certificates {
     /// # Errors
     /// The verdict on whoever relies on it.
     pub(super) async fn find(self: &Arc<Self>, url: &str) -> Result<Arc<Credential>, Verdict> {
-        if self.trust.is_none() {
+        if self.trust().is_none() {
             return Err(Verdict::Unknown(Gap::NoTrustList));
         }
         let mut coming = match self.look_up(url) {
@@ -91,11 +104,17 @@ impl Certificates {
         shelf.insert(url.to_owned(), Slot::Coming(coming.clone()));
         let (certificates, url) = (Arc::clone(self), url.to_owned());
         fetches.spawn(async move {
-            let (found, kept) = certificates.fetch(&url).await;
+            let trust = certificates.trust();
+            let (found, kept) = certificates.fetch(&url, trust.as_deref()).await;
             let result = found.as_ref().map_or_else(|doubt| doubt.label(), |_| "fetched");
             counter!("ringback_identity_fetches_total", "result" => result).increment(1);
             let until = unix_ms().saturating_add(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
-            certificates.shelf().insert(url, Slot::Kept { found: found.clone(), until });
+            let mut shelf = certificates.shelf();
+            // Looked at under the lock that `believe` needs next: nothing judged by former roots stays.
+            if trust.as_ref().map(Arc::as_ptr) == certificates.trust().as_ref().map(Arc::as_ptr) {
+                shelf.insert(url, Slot::Kept { found: found.clone(), until });
+            }
+            drop(shelf);
             tell.send_replace(Some(found));
         });
         Some(Slot::Coming(coming))
@@ -106,9 +125,9 @@ impl Certificates {
     }
 
     /// The certificate, and for how long to keep it, or that there is none.
-    async fn fetch(&self, url: &str) -> (Found, Duration) {
+    async fn fetch(&self, url: &str, trust: Option<&Trust>) -> (Found, Duration) {
         let refused = |doubt| (Err(doubt), limits::STIR_REFUSED_KEPT);
-        let Some(trust) = &self.trust else { return refused(Doubt::Untrusted) };
+        let Some(trust) = trust else { return refused(Doubt::Untrusted) };
         // RFC 8225 §5.1.3 wants https. In a laboratory, an origin that the admin listed as http will do.
         let is_secure = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
         if !is_secure && !self.http.lists(url) {

@@ -15,7 +15,7 @@ use crate::transfer::RINGING_TONE;
 /// The clips of one configuration.
 #[derive(Debug)]
 pub(super) struct Clips {
-    dir: PathBuf,
+    dir: Mutex<PathBuf>,
     /// By name; `None` for a name that has no usable file, so that it is looked for once.
     known: Mutex<HashMap<String, Option<Clip>>>,
     ringing: Clip,
@@ -23,11 +23,12 @@ pub(super) struct Clips {
 
 impl Clips {
     pub(super) fn new(dir: PathBuf) -> Clips {
-        Clips { dir, known: Mutex::default(), ringing: ringing_tone() }
+        Clips { dir: Mutex::new(dir), known: Mutex::default(), ringing: ringing_tone() }
     }
 
-    /// Looks for all files anew; what plays goes on.
-    pub(super) fn forget(&self) {
+    /// Looks for all files anew, in this folder; what plays goes on.
+    pub(super) fn look_in(&self, dir: PathBuf) {
+        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = dir;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -82,7 +83,7 @@ impl Clips {
     /// A name may hold a variable, so it is not trusted to stay in the folder.
     fn path_of(&self, name: &str) -> Option<PathBuf> {
         let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        (inside && !name.is_empty()).then(|| self.dir.join(name))
+        (inside && !name.is_empty()).then(|| self.dir.lock().unwrap_or_else(PoisonError::into_inner).join(name))
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use metrics::counter;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
@@ -15,11 +16,11 @@ use super::house::House;
 use super::signing;
 use super::tolls::Pass;
 use crate::call::Cause;
-use crate::model::{Address, CallId, LegId};
+use crate::model::{Address, CallId, LegId, Pii};
 use crate::sip::ask::sign_of_call;
-use crate::sip::{Dial, Failure, Login};
+use crate::sip::{Dial, Diversion, Diverted, Failure, Login};
 use crate::trunk::gateways::Sign;
-use crate::trunk::{Credentials, Presented, Trunk};
+use crate::trunk::{Credentials, Outbound, Presented, Telling, Trunk};
 
 /// One way to place a call: an INVITE to one gateway, complete but for our description.
 #[derive(Debug)]
@@ -43,9 +44,21 @@ pub(super) fn attempts(
 ) -> Result<VecDeque<Attempt>, Cause> {
     let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
     let rules = trunk.map(|trunk| trunk.session).unwrap_or_default();
-    let plain =
-        Dial { from_user: presented.user, from_display: presented.display, from_host: presented.host, rules, ..said };
+    let diverted = said.diverted.zip(outbound).and_then(|(diverted, outbound)| told(*diverted, outbound)).map(Box::new);
+    let plain = Dial {
+        from_user: presented.user,
+        from_display: presented.display,
+        from_host: presented.host,
+        rules,
+        diverted,
+        ..said
+    };
     match (to, trunk.zip(outbound)) {
+        // A SIP address at the trunk's own host.
+        (Address::Uri(uri), Some((trunk, outbound))) if outbound.is_home_of(uri) => {
+            let dial = by_trunk(house, trunk, outbound, plain, presented.headers);
+            Ok(VecDeque::from([Attempt { gateway: None, dial: Dial { to: uri.clone(), ..dial } }]))
+        }
         // Directly, wherever it leads. The trunk's password is not shown to strangers.
         (Address::Uri(uri), _) => {
             // RFC 3325 §5: an asserted identity is for those who are trusted. That somebody hides is for everybody.
@@ -57,26 +70,39 @@ pub(super) fn attempts(
         // A number, and no trunk that would carry it.
         (Address::Number(_), None) => Err(Cause::Unavailable),
         (Address::Number(_), Some((trunk, outbound))) => {
-            let credentials = outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials));
             let plain = signing::signed(house, trunk, to, plain);
-            let headers: Vec<_> = plain.headers.iter().cloned().chain(presented.headers).collect();
-            let route = house.trunks.service_route(&trunk.id);
+            let dial = by_trunk(house, trunk, outbound, plain, presented.headers);
             let order = house.trunks.order(&trunk.id, outbound);
             let gateways = order.into_iter().filter_map(|at| outbound.gateways.get(at));
             let attempts = gateways.map(|gateway| Attempt {
                 gateway: Some(gateway.clone()),
-                dial: Dial {
-                    to: trunk.dialled_uri(outbound, gateway, to),
-                    headers: headers.clone(),
-                    credentials: credentials.clone(),
-                    silence: Some(outbound.silence),
-                    route: route.clone(),
-                    ..plain.clone()
-                },
+                dial: Dial { to: trunk.dialled_uri(outbound, gateway, to), ..dial.clone() },
             });
             Ok(attempts.collect())
         }
     }
+}
+
+/// What is said to the trunk itself, whichever of its addresses is called.
+fn by_trunk(house: &House, trunk: &Trunk, outbound: &Outbound, plain: Dial, shown: Vec<(String, Pii<String>)>) -> Dial {
+    Dial {
+        headers: plain.headers.into_iter().chain(shown).collect(),
+        credentials: outbound.credentials.as_ref().and_then(|credentials| login(house, trunk, credentials)),
+        silence: Some(outbound.silence),
+        route: house.trunks.service_route(&trunk.id),
+        ..plain
+    }
+}
+
+/// What the trunk is told of those who were called before; `None` when it is told nothing.
+fn told(diverted: Diverted, outbound: &Outbound) -> Option<Diverted> {
+    let is_told = |telling: Telling| match telling {
+        Telling::Never => false,
+        Telling::Forwards => diverted.by == Diversion::Unconditional,
+        Telling::Always => true,
+    };
+    let (in_diversion, in_history) = (is_told(outbound.diversion), is_told(outbound.history_info));
+    (in_diversion || in_history).then_some(Diverted { in_diversion, in_history, ..diverted })
 }
 
 /// Credentials with their password; `None` when that cannot be had, which was said at the start.
@@ -140,6 +166,11 @@ impl Dialling {
     /// It rings; `true` the first time.
     pub(super) fn rings(&mut self) -> bool {
         !std::mem::replace(&mut self.rang, true)
+    }
+
+    /// Where it learns that its trunk's money is spent.
+    pub(super) fn spent(&self) -> Arc<Notify> {
+        self.pass.spent()
     }
 
     /// Somebody is there, and costs from now on. The task ends it when it has lasted too long.

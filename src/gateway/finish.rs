@@ -62,6 +62,9 @@ async fn keep_trace(house: &House, open: &CallOpen, record: &CallRecord) {
         KeepTrace::Failed => matches!(record.status, Status::Failed | Status::NoAnswer),
         KeepTrace::All => true,
     };
+    if !is_wanted {
+        return dialogs.into_iter().for_each(|(dialog, _)| house.sip.forget_trace(dialog));
+    }
     let now = unix_ms();
     let mut trace = CallTrace::default();
     for (dialog, leg) in dialogs {
@@ -81,7 +84,7 @@ async fn keep_trace(house: &House, open: &CallOpen, record: &CallRecord) {
         }));
     }
     trace.messages.sort_by_key(|message| message.at);
-    if !is_wanted || trace.messages.is_empty() {
+    if trace.messages.is_empty() {
         return;
     }
     if let Err(error) = house.store.keep_trace(open.id, &trace, now).await {
@@ -129,8 +132,13 @@ async fn write(house: &House, record: &CallRecord, after: &[String]) -> Result<(
             }
         }
     }
-    house.webhooks.wake();
-    house.workflows.wake();
+    // Each that is woken asks the store.
+    if !event.endpoints().is_empty() {
+        house.webhooks.wake();
+    }
+    if !jobs.is_empty() {
+        house.workflows.wake();
+    }
     Ok(())
 }
 
@@ -162,6 +170,7 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                 | Post::Key { .. }
                 | Post::Described { .. }
                 | Post::Referred { .. }
+                | Post::Connected { .. }
                 | Post::Acknowledged { .. } => {}
             }
         }

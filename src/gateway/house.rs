@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Mutex, broadcast, watch};
 
+use super::browsers::Browsers;
 use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
@@ -31,6 +32,8 @@ pub(super) struct House {
     pub(super) configs: watch::Sender<Arc<Config>>,
     pub(super) sip: Sip,
     pub(super) workers: Workers,
+    /// `None` when browsers do not call.
+    pub(super) browsers: Option<Browsers>,
     pub(super) http: Http,
     pub(super) secrets: Secrets,
     pub(super) certificates: Arc<Certificates>,

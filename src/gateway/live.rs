@@ -69,9 +69,9 @@ impl LiveCall {
         // Carried out before it is written down: a caller's 180 does not wait for a disk.
         self.step(first).await;
         self.arms.open_record();
-        let header = self.heading();
-        self.arms.house.journals.write(self.arms.id, header);
-        self.write_down();
+        let mut lines = self.heading();
+        self.take_lines(&mut lines);
+        self.arms.house.journals.write(self.arms.id, lines);
         while self.outcome.is_none() {
             let batch = match self.call.deadline() {
                 Some((due, timer)) => {
@@ -108,12 +108,11 @@ impl LiveCall {
 
     fn heading(&self) -> String {
         let plan = Plan::clone(&self.arms.plan);
-        to_line(&Header {
-            ringback_journal: SCHEMA,
-            call: self.arms.id,
-            began_unix_ms: self.arms.open.began_unix_ms,
-            plan,
-        })
+        let header =
+            Header { ringback_journal: SCHEMA, call: self.arms.id, began_unix_ms: self.arms.open.began_unix_ms, plan };
+        let mut lines = String::new();
+        add_line(&mut lines, &header);
+        lines
     }
 
     async fn open_post(&mut self, post: Post) {
@@ -176,6 +175,7 @@ impl LiveCall {
                 }
             }
             Post::Replacing { guest, .. } => self.arms.turn_away(guest, Cause::Forbidden).await,
+            Post::Connected { leg } => self.arms.connected(leg),
             Post::PluggedIn { leg, cord, remote } => {
                 if self.arms.plugged_in(leg, cord, remote) {
                     self.step(Event::LegAnswered { leg }).await;
@@ -223,19 +223,34 @@ impl LiveCall {
         }
     }
 
+    /// What happened since the last time, in one piece: the writer is woken for each.
     fn write_down(&mut self) {
+        let mut lines = String::new();
+        self.take_lines(&mut lines);
+        if !lines.is_empty() {
+            self.arms.house.journals.write(self.arms.id, lines);
+        }
+    }
+
+    /// Adds the steps that are not yet in the journal, after their personal values are on their way to the vault.
+    fn take_lines(&mut self, lines: &mut String) {
+        let mut values = String::new();
         for value in self.recorder.new_values() {
-            self.arms.house.journals.keep(self.arms.id, value.to_string());
+            add_line(&mut values, &value);
+        }
+        if !values.is_empty() {
+            self.arms.house.journals.keep(self.arms.id, values);
         }
         for entry in std::mem::take(&mut self.unwritten) {
-            self.arms.house.journals.write(self.arms.id, to_line(&*entry));
+            add_line(lines, &*entry);
         }
     }
 
     pub(super) fn seal(&mut self) {
-        self.write_down();
-        self.arms.house.journals.write(self.arms.id, to_line(&self.recorder.seal()));
-        self.arms.house.journals.close(self.arms.id);
+        let mut lines = String::new();
+        self.take_lines(&mut lines);
+        add_line(&mut lines, &self.recorder.seal());
+        self.arms.house.journals.close(self.arms.id, lines);
     }
 }
 
@@ -251,8 +266,10 @@ fn note(event: &Event) -> Option<&'static str> {
     })
 }
 
-fn to_line<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("journal lines have string keys only, because they are our own types")
+fn add_line<T: serde::Serialize>(lines: &mut String, value: &T) {
+    let line = serde_json::to_string(value);
+    lines.push_str(&line.expect("journal lines have string keys only, because they are our own types"));
+    lines.push('\n');
 }
 
 /// What is known of a call whose logic panicked.

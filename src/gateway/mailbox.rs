@@ -33,6 +33,8 @@ pub(super) enum Post {
     Referred { leg: LegId, refer: Box<Refer> },
     /// Somebody is at the door for a leg's place.
     Replacing { leg: LegId, guest: Guest },
+    /// A browser can be heard and hears us.
+    Connected { leg: LegId },
     /// Another call took the other end of a leg, and sends its audio from here.
     PluggedIn { leg: LegId, cord: Cord, remote: SocketAddr },
     /// The recording's file is complete, or was given up.

@@ -1,7 +1,7 @@
 //! Reading the configuration again while calls are up.
 //!
 //! A tree with a mistake changes nothing. Of a good one, whatever a new call looks up is taken at once: trunks, routes,
-//! agents, actions, workflows, limits, credentials. Calls that are up keep what they began with. What was opened at the
+//! agents, actions, workflows, limits, credentials, receivers of events, prompts, the roots of signers. Calls that are up keep what they began with. What was opened at the
 //! start, as sockets and the store, stays, and is named when the files want it otherwise. Whoever keeps a table made of
 //! the configuration subscribes to [`House::configs`] and makes it anew.
 
@@ -15,8 +15,10 @@ use tracing::{error, info, warn};
 use super::access;
 use super::house::House;
 use super::sip_tls;
-use super::start::secrets;
-use crate::config::{Config, Diagnostics, Gateway};
+use super::start::{StartError, endpoints, secrets, trust};
+use crate::config::{Config, Diagnostics, Gateway, KeepTrace};
+use crate::stir::Trust;
+use crate::webhook::Endpoint;
 
 /// Reads a folder with `gateway.toml` from the disk: the configuration with its warnings, or the mistakes.
 pub type Loader = fn(&Path) -> Result<(Config, Diagnostics), Diagnostics>;
@@ -39,6 +41,8 @@ pub struct Reloaded {
 pub enum ReloadError {
     /// There are mistakes in the files.
     Broken(Diagnostics),
+    /// What the files name, as a signing secret or a list of roots, cannot be used.
+    Unusable(StartError),
     /// Nobody told this gateway how files are read.
     NoLoader,
     /// Reading the files broke.
@@ -51,6 +55,7 @@ impl fmt::Display for ReloadError {
             ReloadError::Broken(found) => {
                 write!(f, "the configuration has {} errors; nothing is changed", found.errors())
             }
+            ReloadError::Unusable(error) => write!(f, "{error}; nothing is changed"),
             ReloadError::NoLoader => f.write_str("this gateway was started without files"),
             ReloadError::Failed => f.write_str("reading the files broke; nothing is changed"),
         }
@@ -63,7 +68,7 @@ impl std::error::Error for ReloadError {}
 pub(super) async fn reload(house: &Arc<House>) -> Result<Reloaded, ReloadError> {
     // One at a time: the files that are read last are those that count.
     let _turn = house.reloading.lock().await;
-    let result = read(house).await.map(|(config, warnings)| take(house, config, warnings));
+    let result = read(house).await.map(|read| take(house, read));
     match &result {
         Ok(done) => {
             counter!("ringback_reloads_total", "result" => "done").increment(1);
@@ -88,26 +93,46 @@ pub(super) async fn reload(house: &Arc<House>) -> Result<Reloaded, ReloadError> 
     result
 }
 
-async fn read(house: &Arc<House>) -> Result<(Config, Diagnostics), ReloadError> {
-    let load = house.loader.ok_or(ReloadError::NoLoader)?;
-    let dir: PathBuf = house.config().dir.clone();
-    let read = tokio::task::spawn_blocking(move || load(&dir)).await;
-    read.map_err(|_| ReloadError::Failed)?.map_err(ReloadError::Broken)
+/// All that comes from the disk, so that nothing can fail when the first of it is taken.
+struct Read {
+    config: Config,
+    warnings: Diagnostics,
+    endpoints: Vec<Endpoint>,
+    trust: Option<Trust>,
 }
 
-fn take(house: &House, config: Config, warnings: Diagnostics) -> Reloaded {
+async fn read(house: &Arc<House>) -> Result<Read, ReloadError> {
+    let load = house.loader.ok_or(ReloadError::NoLoader)?;
+    let dir: PathBuf = house.config().dir.clone();
+    let read = move || {
+        let (config, warnings) = load(&dir).map_err(ReloadError::Broken)?;
+        let endpoints = endpoints(&config).map_err(ReloadError::Unusable)?;
+        let trust = trust(&config).map_err(ReloadError::Unusable)?;
+        Ok(Read { config, warnings, endpoints, trust })
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|_| ReloadError::Failed)?
+}
+
+fn take(house: &House, read: Read) -> Reloaded {
+    let Read { config, warnings, endpoints, trust } = read;
     let before = house.config();
     let needs_a_start = fixed(&before, &config);
     // What was opened at the start goes on as it was.
     let gateway = Gateway {
         limits: config.gateway.limits.clone(),
         protection: config.gateway.protection.clone(),
+        identity: config.gateway.identity.clone(),
+        prompts: config.gateway.prompts.clone(),
+        trace: config.gateway.trace,
         ..before.gateway.clone()
     };
     let config = Arc::new(Config { gateway, ..config });
     // Credentials first: whoever follows the configuration finds those of the new one.
     house.secrets.replace(&secrets(&config));
-    house.clips.forget();
+    house.clips.look_in(config.gateway.prompts.clone());
+    house.certificates.believe(trust);
+    house.webhooks.replace(endpoints);
+    house.sip.keep_traces(config.gateway.trace != KeepTrace::Off);
     let revision = config.revision.clone();
     // Whoever is let in by the new files may call as soon as this returns.
     house.access.replace(access::of(&config, &house.trunks.contacts()));
@@ -126,8 +151,7 @@ fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("[recordings] in gateway.toml", old.recordings != new.recordings),
         ("[egress] in gateway.toml", old.egress != new.egress),
         ("[admin] in gateway.toml", old.admin != new.admin),
-        ("[prompts] in gateway.toml", old.prompts != new.prompts),
-        ("webhooks.toml", before.endpoints != after.endpoints),
+        ("[webrtc] in gateway.toml", old.browsers != new.browsers),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
 }

@@ -10,7 +10,7 @@ use crate::config::{self, ClientCertificates, Config};
 use crate::sip::{self, SipTls, TlsIdentity, Trust};
 
 /// Reads them anew.
-pub(super) fn read(config: &Config) -> Result<SipTls, StartError> {
+pub(crate) fn read(config: &Config) -> Result<SipTls, StartError> {
     let named = &config.gateway.sip.certificates;
     let file = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| StartError::new("SIP certificates", path.display(), error))

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::browsers::Browsers;
 use super::certificates::Certificates;
 use super::clips::Clips;
 use super::clock::{HouseClock, unix_ms};
@@ -21,7 +22,7 @@ use super::registry::Registry;
 use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
 use super::trunks::{TrunkState, Trunks};
-use super::{access, admin, ears, finish, sip_tls, upkeep};
+use super::{access, admin, browsers, ears, finish, sip_tls, tolls, upkeep, whip};
 use crate::actions::{Action, Connector, SecretRef, Verb};
 use crate::call::Cause;
 use crate::config::{self, Config};
@@ -33,6 +34,7 @@ use crate::stir::Trust;
 use crate::store::Store;
 use crate::trunk::numbers;
 use crate::webhook::{self, Schedule, Webhooks};
+use crate::webrtc::{Mode, WebRtc, WebRtcConfig};
 use crate::workflow::Workflows;
 
 /// A gateway that takes calls.
@@ -41,6 +43,7 @@ pub struct Gateway {
     house: Arc<House>,
     asks: mpsc::Sender<Ask>,
     admin: Option<SocketAddr>,
+    whip: Option<SocketAddr>,
     leave: oneshot::Sender<oneshot::Sender<()>>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -116,6 +119,14 @@ impl Gateway {
         let webhooks = Webhooks::start(&store, endpoints(&config)?, &http, &options.webhooks, unix_ms);
         let workflows = Workflows::start(&store, &http, Arc::new(secrets.clone()), Schedule::steps(), unix_ms);
         let (watch, _) = broadcast::channel(WATCH_MAX);
+        let (browsers, heard) = match &config.gateway.browsers {
+            Some(settings) => {
+                let started = WebRtc::start(browsers_of(settings, config.gateway.media.loopback_only));
+                let (webrtc, heard) = started.map_err(|error| StartError::new("audio of browsers", "", error))?;
+                (Some(Browsers::new(webrtc)), Some(heard))
+            }
+            None => (None, None),
+        };
         let house = Arc::new(House {
             clips: Arc::new(Clips::new(gateway.prompts.clone())),
             registry: Registry::default(),
@@ -125,6 +136,7 @@ impl Gateway {
             configs: watch::Sender::new(Arc::new(config)),
             sip,
             workers,
+            browsers,
             http,
             certificates,
             secrets,
@@ -142,7 +154,7 @@ impl Gateway {
         if orphans > 0 {
             warn!(orphans, "calls of a process that died have been ended");
         }
-        house.tolls.recall(&house.store, &house.config()).await.map_err(|error| StartError::new("store", "", error))?;
+        house.tolls.resume(&house.store).await.map_err(|error| StartError::new("store", "", error))?;
         let mut tasks = JoinSet::new();
         let admin = match house.config().gateway.admin {
             Some(address) => {
@@ -152,15 +164,28 @@ impl Gateway {
             None => None,
         };
         let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let settings = house.config().gateway.browsers.clone();
+        let whip = match settings {
+            Some(settings) => {
+                let address = settings.listen;
+                let bound = whip::serve(Arc::clone(&house), settings, asks.clone(), &mut tasks).await;
+                Some(bound.map_err(|error| StartError::new("browsers' listener", address, error))?)
+            }
+            None => None,
+        };
+        if let Some(heard) = heard {
+            tasks.spawn(browsers::listen(Arc::clone(&house), heard));
+        }
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
         tasks.spawn(recordings::clear_away(Arc::clone(&house)));
+        tasks.spawn(tolls::keep_books(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         // It panics on no number, and a plan that were missing would only cost the first caller its time.
         let _ = read.await;
         info!(revision = house.config().revision, "taking calls");
-        Ok(Gateway { house, asks, admin, leave, tasks: Mutex::new(tasks) })
+        Ok(Gateway { house, asks, admin, whip, leave, tasks: Mutex::new(tasks) })
     }
 
     /// Where SIP is spoken.
@@ -171,6 +196,11 @@ impl Gateway {
     /// Where health and metrics are served.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Where browsers call.
+    pub fn whip_addr(&self) -> Option<SocketAddr> {
+        self.whip
     }
 
     /// What SIP has seen so far.
@@ -231,6 +261,7 @@ impl Gateway {
         self.house.sip.shutdown().await;
         self.tasks.lock().await.shutdown().await;
         self.house.journals.stop().await;
+        self.house.tolls.write_down(&self.house.store, unix_ms()).await;
         self.house.store.close().await;
         // The media workers end with the last hold on the house, and are waited for, which takes a moment.
         let house = self.house;
@@ -246,6 +277,16 @@ fn read_numbering_plans(countries: &[String]) {
     }
 }
 
+fn browsers_of(settings: &config::Browsers, loopback_only: bool) -> WebRtcConfig {
+    WebRtcConfig {
+        udp: settings.udp.clone(),
+        advertised: settings.advertised.clone(),
+        mode: if settings.is_full { Mode::Full } else { Mode::Lite },
+        stun: settings.stun,
+        loopback_only,
+    }
+}
+
 fn egress(egress: &config::Egress) -> Egress {
     Egress {
         private: match egress.private {
@@ -256,7 +297,7 @@ fn egress(egress: &config::Egress) -> Egress {
     }
 }
 
-fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
+pub(super) fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
     let enabled = config.endpoints.iter().filter(|endpoint| endpoint.enabled);
     enabled
         .map(|endpoint| {
@@ -269,7 +310,7 @@ fn endpoints(config: &Config) -> Result<Vec<webhook::Endpoint>, StartError> {
 }
 
 /// The roots of the signers whom we believe.
-fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
+pub(super) fn trust(config: &Config) -> Result<Option<Trust>, StartError> {
     let Some(path) = &config.gateway.identity.trust else { return Ok(None) };
     let wrong = |error: &dyn fmt::Display| StartError::new("list of trusted signers", path.display(), error);
     let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
@@ -293,6 +334,11 @@ pub(super) fn secrets(config: &Config) -> Secrets {
         let registration = trunk.registration.as_ref().and_then(|registration| registration.credentials.as_ref());
         outbound.into_iter().chain(registration).map(|credentials| credentials.password.clone())
     });
+    let browsers = config.gateway.browsers.as_ref();
+    let of_browsers = browsers.into_iter().flat_map(|browsers| {
+        let servers = browsers.ice_servers.iter().filter_map(|server| server.credential.clone());
+        browsers.secret.clone().into_iter().chain(servers)
+    });
     let of_signing = config.trunks.values().filter_map(|trunk| Some(trunk.identity.sign.as_ref()?.key.clone()));
     let fetched = |reference: SecretRef| match config::secret(&config.dir, &reference) {
         Ok(secret) => Some((reference, secret)),
@@ -301,7 +347,7 @@ pub(super) fn secrets(config: &Config) -> Secrets {
             None
         }
     };
-    of_agents.chain(of_verbs).chain(of_trunks).chain(of_signing).filter_map(fetched).collect()
+    of_agents.chain(of_browsers).chain(of_verbs).chain(of_trunks).chain(of_signing).filter_map(fetched).collect()
 }
 
 /// Why the gateway cannot open.
@@ -329,8 +375,8 @@ impl std::error::Error for StartError {}
 
 /// Steps kept for whoever looks on; a busy second makes a thousand. Slow onlookers lose the oldest.
 const WATCH_MAX: usize = 4_096;
-/// Requests of operators and shutdowns to the switchboard; there are hardly ever two.
-const ASKS_MAX: usize = 8;
+/// Calls of browsers, requests of operators and shutdowns to the switchboard; a call more than these is answered 503.
+const ASKS_MAX: usize = 64;
 /// Calls that were told to end need a journal line, a record and, at most, the end of their recording.
 const ENDING_MAX: Duration = Duration::from_secs(10);
 /// A delivery under way gets this long before it is left to the next start.

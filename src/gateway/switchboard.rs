@@ -1,6 +1,7 @@
 //! Every SIP event, and what becomes of it: a new call, or news for one that is up.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +11,8 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::admission::Admission;
-use super::arms::{Answer, Arms, CallerLeg, guest, local};
+use super::arms::{Answer, Arms, CallerLeg, Came, LegWire, guest, local};
+use super::browsers::BrowserLeg;
 use super::clock::{now, unix_ms};
 use super::dialling;
 use super::finish::agent_of;
@@ -22,12 +24,14 @@ use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
 use crate::config::Config;
-use crate::model::{CallId, LegId, Verification};
+use crate::media;
+use crate::model::{CallId, Codec, LegId, Verification};
 use crate::route::Asked;
 use crate::sdp::{self, Offer};
 use crate::sip::{DialogId, Invite, Login, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
 use crate::trunk::{Trunk, arrive};
+use crate::webrtc::{self, Audio, Claims, InviteError, OfferError};
 
 /// Takes SIP events until the stack ends, and owns every call's task.
 pub(super) struct Switchboard {
@@ -53,6 +57,42 @@ struct Comer {
 pub(super) enum Ask {
     /// Take no more calls, and say when the last has ended.
     Drain(oneshot::Sender<()>),
+    /// Take a browser's call, or say why not.
+    Browser(Box<BrowserComer>, oneshot::Sender<Result<Taken, Turned>>),
+}
+
+/// A browser at the door.
+pub(super) struct BrowserComer {
+    pub(super) offer: webrtc::Offer,
+    /// Whom it calls, and may call.
+    pub(super) called: String,
+    pub(super) claims: Claims,
+    /// The trunk that stands for browsers.
+    pub(super) trunk: String,
+}
+
+impl fmt::Debug for BrowserComer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrowserComer").field("trunk", &self.trunk).finish_non_exhaustive()
+    }
+}
+
+/// A browser's call that was taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Of the session; as good as a password.
+    pub(super) name: String,
+    pub(super) answer: String,
+    pub(super) etag: String,
+}
+
+/// Why a browser's call is not taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Turned {
+    /// For this reason; again after so many seconds.
+    Away(&'static str, u32),
+    NoRoute,
+    Unusable(OfferError),
 }
 
 impl Switchboard {
@@ -73,6 +113,11 @@ impl Switchboard {
                     Some(Ask::Drain(done)) => {
                         self.admission.draining = true;
                         waiting.push(done);
+                    }
+                    Some(Ask::Browser(comer, reply)) => {
+                        let taken = self.welcome_browser(*comer);
+                        // One who left meanwhile is not heard of again, which ends the call in time.
+                        let _ = reply.send(taken);
                     }
                     None => break,
                 },
@@ -181,11 +226,15 @@ impl Switchboard {
                 let Some((door, leg)) = self.house.registry.by_dialog(replaced) else {
                     return self.refuse(dialog, Cause::Unavailable.status(), None, "no_dialog").await;
                 };
+                let pass = match self.house.tolls.let_in(trunk) {
+                    Ok(pass) => pass,
+                    Err(rule) => return self.refuse(dialog, Cause::Overload.status(), Some(1), rule.label()).await,
+                };
                 let credentials = self.credentials(trunk);
                 let terms = Terms { rules: trunk.session, codecs: trunk.codecs.clone(), sdp: None, credentials };
                 self.adopt(dialog, terms).await;
                 counter!("ringback_invites_total", "result" => "replaces").increment(1);
-                return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, &invite) });
+                return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, &invite, pass) });
             }
         }
         let rules = trunk.session;
@@ -197,7 +246,7 @@ impl Switchboard {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
             }
-            Err(_) => Err(()),
+            Err(error) => Err(error),
             Ok(Some(mut offer)) if trunk.leads_codecs => {
                 offer.prefer(&trunk.codecs);
                 Ok(Some(offer))
@@ -229,17 +278,16 @@ impl Switchboard {
                 return self.refuse(dialog, Cause::Overload.status(), Some(5), "no_rtp_port").await;
             }
         };
-        let local = local(&self.house, trunk.codecs.clone(), port, session_id);
+        let local = local(&self.house, Some(trunk), port, session_id);
         let answer = match &offer {
-            Ok(Some(offer)) => {
-                sdp::answer(offer, &local).ok().map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) })
-            }
+            Ok(Some(offer)) => sdp::answer(offer, &local).map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) }),
             // No description yet: ours is the offer, and theirs comes with the ACK.
-            Ok(None) => Some(Answer { sdp: sdp::offer(&local), agreed: None }),
-            Err(()) => None,
+            Ok(None) => Ok(Answer { sdp: sdp::offer(&local), agreed: None }),
+            Err(error) => Err(*error),
         };
-        let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
-        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
+        let codec =
+            answer.as_ref().ok().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let sdp = answer.as_ref().ok().map(|answer| answer.sdp.clone());
         let credentials = self.credentials(trunk);
         self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp, credentials }).await;
         let invitation = translate::invitation(arrival, trunk, codec, identity.clone());
@@ -261,9 +309,74 @@ impl Switchboard {
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let (party, came) = (invitation.caller.clone(), translate::came(&invite));
-        let caller = CallerLeg { party, dialog, local, answer, pass, came };
+        let (answer, objection) = match answer {
+            Ok(answer) => (Some(answer), None),
+            Err(objection) => (None, Some(objection)),
+        };
+        let wire = LegWire::Sip { dialog, local, answer, is_held: false };
+        let caller = CallerLeg { party, wire, objection, pass, came };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
+    }
+
+    /// Takes a browser's call in. Nothing of it waits: the answer goes back at once, and the browser connects while it
+    /// rings.
+    fn welcome_browser(&mut self, comer: BrowserComer) -> Result<Taken, Turned> {
+        let config = self.house.config();
+        let browsers = self.house.browsers.as_ref().ok_or(Turned::NoRoute)?;
+        let trunk = config.trunks.get(&comer.trunk).ok_or(Turned::NoRoute)?;
+        let up = self.house.registry.len() + self.checking.len();
+        let admitted = self.admission.admit(now(), up, self.house.workers.lateness(), &config.gateway.limits);
+        admitted.map_err(|refusal| Turned::Away(refusal.label(), refusal.retry_after_s()))?;
+        let codecs = if trunk.leads_codecs { trunk.codecs.as_slice() } else { &BROWSER_CODECS };
+        let settled = comer.offer.settle(codecs, trunk.leads_codecs).map_err(Turned::Unusable)?;
+        let pass = self.house.tolls.let_in(trunk).map_err(|rule| Turned::Away(rule.label(), 1))?;
+        let arrival = arrive(trunk, &translate::browser_shows(&comer.called, &comer.claims));
+        let began_unix_ms = unix_ms();
+        let asked = Asked {
+            called: arrival.called.reveal(),
+            called_raw: &comer.called,
+            trunk: &trunk.id,
+            caller: (!arrival.caller.anonymous).then(|| arrival.caller.user.reveal().as_str()),
+            headers: &[],
+            identity: None,
+            at: Timestamp::from_millisecond(began_unix_ms).unwrap_or_default(),
+        };
+        let route = config.route(&asked).cloned().ok_or(Turned::NoRoute)?;
+        let name = browsers.webrtc.unguessable().ok_or(Turned::Away("broken", 5))?;
+        let id = CallId(Uuid::now_v7());
+        let media = self.house.workers.open_call(id);
+        let (pipe, end) = media::pipe();
+        media.open_pipe(LegId::CALLER, pipe).map_err(|_| Turned::Away("broken", 5))?;
+        let audio = Audio { inward: end.inward, outward: end.outward };
+        let invited = browsers.webrtc.invite(&comer.offer, &settled, audio).map_err(|error| match error {
+            InviteError::Full => Turned::Away("full", 5),
+            InviteError::Broken => Turned::Away("broken", 5),
+        })?;
+        let invitation = translate::browser_invitation(arrival, trunk, &settled);
+        let plan = config.plan(&route);
+        let open = CallOpen {
+            id,
+            began_unix_ms,
+            direction: Direction::Inbound,
+            agent: agent_of(&route.to),
+            phone: (!invitation.caller.anonymous).then(|| invitation.caller.user.clone()),
+            called: invitation.called.clone(),
+            trunk: Some(trunk.id.clone()),
+            journal: Some(self.house.journals.path(id).display().to_string()),
+            revision: plan.revision.clone(),
+            identity: None,
+        };
+        let door = Arc::new(Door::default());
+        self.house.registry.add(id, Arc::clone(&door));
+        browsers.open(name.clone(), &invited, comer.offer.ufrag().to_owned(), Arc::clone(&door));
+        let wire = LegWire::Browser(BrowserLeg::new(invited.peer, settled));
+        // RFC 3261 §8.1.1.6: as many hops as a new call has.
+        let came = Came { max_forwards: 70, diversions: Vec::new(), history: Vec::new() };
+        let caller = CallerLeg { party: invitation.caller.clone(), wire, objection: None, pass, came };
+        let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
+        self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
+        Ok(Taken { name, answer: invited.answer, etag: invited.etag })
     }
 
     async fn adopt(&self, dialog: DialogId, terms: Terms) {
@@ -304,3 +417,6 @@ fn remedy(why: &str) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// What browsers are answered when their trunk does not say; their own order counts then.
+const BROWSER_CODECS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];

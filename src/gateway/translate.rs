@@ -1,9 +1,11 @@
 //! Between SIP's language and the call's. Nobody else speaks both.
 
 use crate::call::{Cause, Event, Invitation, ReferNews};
-use crate::model::{Codec, LegId, Verification};
+use crate::media::{PIPED, RtpPeer};
+use crate::model::{Codec, LegId, OpusTerms, Pii, Verification};
 use crate::sip::{self, By, Failure, Invite, Loss, SipEvent};
 use crate::trunk::{Arrival, ReferSend, Shown, Trunk};
+use crate::webrtc::{Claims, Settled};
 
 use super::arms::Came;
 use super::keys;
@@ -97,6 +99,32 @@ pub(super) fn invitation(
     }
 }
 
+/// The call's view of a browser that calls. It cannot be referred to others.
+pub(super) fn browser_invitation(arrival: Arrival, trunk: &Trunk, settled: &Settled) -> Invitation {
+    Invitation { refer_first: false, ..invitation(arrival, trunk, Some(settled.codec), None) }
+}
+
+/// What a browser shows, in the words of the trunk room.
+pub(super) fn browser_shows<'a>(called: &'a str, claims: &'a Claims) -> Shown<'a> {
+    let word = |claim: &'a Option<Pii<String>>| claim.as_ref().map_or("", |claim| claim.reveal());
+    let (from_user, from_display) = (word(&claims.sub), word(&claims.name));
+    // A caller of whom nothing is known is as one who hides.
+    let from_user = if from_user.is_empty() && from_display.is_empty() { "anonymous" } else { from_user };
+    Shown { called, from_user, from_display, from_uri: "", headers: &[] }
+}
+
+/// What a browser's answer means to the media worker.
+pub(super) fn browser_media(settled: &Settled) -> RtpPeer {
+    RtpPeer {
+        dtmf_out: settled.dtmf,
+        dtmf_in: settled.dtmf,
+        dtmf_clock: settled.codec.clock(),
+        opus: OpusTerms { fec: true, ..OpusTerms::default() },
+        is_held: !settled.listens,
+        ..RtpPeer::new(settled.codec, settled.payload_type, PIPED)
+    }
+}
+
 /// When it may be tried again, when they said so.
 pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
     match failure {
@@ -108,6 +136,9 @@ pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
 
 /// What a call that is passed on keeps of how it came.
 pub(super) fn came(invite: &Invite) -> Came {
-    let diversions = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("diversion"));
-    Came { max_forwards: invite.max_forwards, diversions: diversions.map(|(_, value)| value.clone()).collect() }
+    let all = |wanted: &str| {
+        let found = invite.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.clone()).collect()
+    };
+    Came { max_forwards: invite.max_forwards, diversions: all("diversion"), history: all("history-info") }
 }

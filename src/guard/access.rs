@@ -62,11 +62,24 @@ pub struct Approach<'a> {
     pub authorization: &'a [String],
 }
 
+/// Why a request is a trunk's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// It is for the contact that we registered with the trunk.
+    Contact,
+    /// The peer's certificate bears this name.
+    TlsName(String),
+    /// It comes from this network.
+    Network(Cidr),
+    /// It proved the password.
+    Password,
+}
+
 /// Who somebody is.
 #[derive(Clone, Debug)]
 pub(super) enum Who<'a> {
     /// The peer of this trunk.
-    Known(&'a Known),
+    Known(&'a Known, Because),
     /// Perhaps the peer of one of these, which must be proved by its password. Never empty.
     Perhaps(Vec<&'a Known>),
     /// Of none.
@@ -130,17 +143,16 @@ impl Access {
         let by_contact = self.contacts.trunk_of(approach.user);
         let by_contact = by_contact.and_then(|id| self.known.iter().find(|known| *known.id == *id));
         if let Some(known) = by_contact.filter(|known| known.over_registration) {
-            return Who::Known(known);
+            return Who::Known(known, Because::Contact);
         }
-        let bears = |known: &&Known| {
-            known.tls_names.iter().any(|name| approach.tls_names.iter().any(|theirs| theirs.eq_ignore_ascii_case(name)))
-        };
-        if let Some(known) = self.known.iter().find(bears) {
-            return Who::Known(known);
+        let shows = |name: &&String| approach.tls_names.iter().any(|theirs| theirs.eq_ignore_ascii_case(name));
+        let borne = |known: &'_ Known| known.tls_names.iter().find(shows).cloned();
+        if let Some((known, name)) = self.known.iter().find_map(|known| Some((known, borne(known)?))) {
+            return Who::Known(known, Because::TlsName(name));
         }
         let source = approach.source.to_canonical();
-        if let Some((_, known)) = self.nearest(source).filter(|(_, known)| !known.has_password) {
-            return Who::Known(known);
+        if let Some((network, known)) = self.nearest(source).filter(|(_, known)| !known.has_password) {
+            return Who::Known(known, Because::Network(network));
         }
         let may_prove = |known: &&Known| {
             known.has_password
@@ -150,12 +162,31 @@ impl Access {
         if perhaps.is_empty() { Who::Stranger } else { Who::Perhaps(perhaps) }
     }
 
+    /// Whose request it would be and why, if it proved the password of this user where one is asked for.
+    ///
+    /// # Errors
+    /// The trunks that ask for another user's password; none when it is a stranger's.
+    pub fn explain(&self, approach: &Approach<'_>, username: Option<&str>) -> Result<(&str, Because), Vec<&str>> {
+        match self.who(approach) {
+            Who::Known(known, because) => Ok((&known.id, because)),
+            Who::Perhaps(candidates) => {
+                let is_theirs =
+                    |known: &&&Known| known.proof().is_some_and(|proof| Some(proof.username.as_str()) == username);
+                let proved = candidates.iter().find(is_theirs);
+                let proved = proved.map(|known| (&*known.id, Because::Password));
+                proved.ok_or_else(|| candidates.iter().map(|known| &*known.id).collect())
+            }
+            Who::Stranger => Err(Vec::new()),
+        }
+    }
+
     /// The trunk with the narrowest network around an address; of two that are equally narrow, one without a password.
-    fn nearest(&self, source: IpAddr) -> Option<(u8, &Known)> {
+    fn nearest(&self, source: IpAddr) -> Option<(Cidr, &Known)> {
         let source = source.to_canonical();
-        let narrowest = |known: &Known| known.allowed.iter().filter(|c| c.holds(source)).map(|c| c.prefix).max();
+        let narrowest =
+            |known: &Known| known.allowed.iter().filter(|c| c.holds(source)).max_by_key(|c| c.prefix).copied();
         let around = self.known.iter().filter_map(|known| Some((narrowest(known)?, known)));
-        around.max_by_key(|(prefix, known)| (*prefix, !known.has_password))
+        around.max_by_key(|(network, known)| (network.prefix, !known.has_password))
     }
 
     pub(super) fn is_scanner(&self, agent: &str) -> bool {

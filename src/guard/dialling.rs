@@ -10,7 +10,7 @@ use phonenumber::metadata::DATABASE;
 use phonenumber::{Metadata, Mode, country};
 
 use crate::model::Address;
-use crate::trunk::{Dialling, Trunk};
+use crate::trunk::{self, Dialling, Trunk};
 
 /// Somebody is to be dialled.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,10 @@ pub enum Rule {
     OwnNumber,
     /// The trunk's minutes of the day are used up.
     Minutes,
+    /// The trunk's money of the day is spent.
+    Spend,
+    /// The trunk's money is counted, and nobody said what this number costs.
+    NoPrice,
     /// The agent's calls of the hour are used up.
     AgentHour,
     /// The trunk has as many calls as it may.
@@ -84,6 +88,8 @@ impl Rule {
             Rule::Host => "host",
             Rule::OwnNumber => "own_number",
             Rule::Minutes => "minutes_per_day",
+            Rule::Spend => "spend_per_day",
+            Rule::NoPrice => "no_price",
             Rule::AgentHour => "calls_per_agent_hour",
             Rule::Calls => "trunk_calls",
             Rule::CallsPerSecond => "trunk_calls_per_second",
@@ -103,6 +109,8 @@ impl Rule {
             Rule::Host => "add the host to hosts under [outbound.allow]",
             Rule::OwnNumber => "lead the caller to the other agent by a route instead of dialling ourselves",
             Rule::Minutes => "raise minutes_per_day under [limits] of the trunk",
+            Rule::Spend => "raise spend_per_day under [limits] of the trunk",
+            Rule::NoPrice => "add its prefix, or one of \"\" for all others, to [[outbound.price]]",
             Rule::AgentHour => "raise calls_per_agent_hour under [limits] of the trunk",
             Rule::Calls => "raise calls under [limits] of the trunk, as far as the peer agrees",
             Rule::CallsPerSecond => "raise calls_per_second under [limits] of the trunk, as far as the peer agrees",
@@ -123,6 +131,8 @@ impl fmt::Display for Rule {
             Rule::Host => "SIP addresses at this host are not allowed",
             Rule::OwnNumber => "this is one of our own numbers",
             Rule::Minutes => "the trunk's minutes of the day are used up",
+            Rule::Spend => "the trunk's money of the day is spent",
+            Rule::NoPrice => "the trunk's money is counted, and the number's price is not known",
             Rule::AgentHour => "the agent's calls of the hour are used up",
             Rule::Calls => "the trunk has as many calls as it may",
             Rule::CallsPerSecond => "the trunk had as many new calls in this second as it may",
@@ -261,18 +271,9 @@ fn number_allowed(number: &str, is_written: bool, own: Option<&str>, rules: &Dia
 }
 
 fn is_at(uri: &str, hosts: &[String]) -> bool {
-    let rest = uri.split_once(':').map_or("", |(_, rest)| rest);
-    let rest = rest.split(['?', ';']).next().unwrap_or("");
-    // The user part may hold an escaped @ only, so the last one ends it; but a parameter of the user part may not hide
-    // a second host, so the whole of the rest is looked at.
-    let place = rest.rsplit('@').next().unwrap_or("");
-    let host = match place.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or(""),
-        None => place.split(':').next().unwrap_or(""),
-    };
-    let is_user_clean = uri.matches('@').count() <= 1;
+    let Some(host) = trunk::host_of(uri) else { return false };
     let fits = |allowed: &String| allowed == "*" || allowed.trim_matches(['[', ']']).eq_ignore_ascii_case(host);
-    !host.is_empty() && is_user_clean && hosts.iter().any(fits)
+    hosts.iter().any(fits)
 }
 
 /// Country calling code and the rest (ITU-T E.164 §6.2.4); a code has one to three digits, and none begins another.
@@ -571,8 +572,11 @@ mod tests {
             prefix: String::new(),
             caller: CallerPolicy::default(),
             headers: Vec::new(),
+            diversion: crate::trunk::Telling::default(),
+            history_info: crate::trunk::Telling::Never,
             probe: None,
             dialling,
+            prices: Vec::new(),
         };
         Trunk {
             id: "carrier".into(),
@@ -582,6 +586,7 @@ mod tests {
             codecs: Vec::new(),
             leads_codecs: false,
             dtmf: crate::trunk::Dtmf::default(),
+            comfort_noise: false,
             inbound: Inbound::default(),
             outbound: Some(outbound),
             registration: None,

@@ -195,7 +195,7 @@ impl Guard {
             return self.judgement(Verdict::Admit(None), Reason::Open, false);
         }
         match access.who(approach) {
-            Who::Known(known) => self.admit(now, &access.rules, known, Reason::Recognised),
+            Who::Known(known, _) => self.admit(now, &access.rules, known, Reason::Recognised),
             Who::Perhaps(candidates) => self.examine(now, access, approach, &candidates),
             Who::Stranger => self.examine(now, access, approach, &[]),
         }

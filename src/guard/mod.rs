@@ -15,7 +15,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use access::{Access, Approach, Contacts, InForce};
+pub use access::{Access, Approach, Because, Contacts, InForce};
 pub use gate::{Guard, Judgement, Reason, Verdict};
-pub use ledger::{Ledger, Ticket};
+pub use ledger::{Dialled, Kept, Ledger, Ticket};
 pub use rules::{Protection, SCANNERS, Strangers};

@@ -466,6 +466,7 @@ fn networks(id: &str, allowed: &[&str]) -> Trunk {
         codecs: Vec::new(),
         leads_codecs: false,
         dtmf: crate::trunk::Dtmf::default(),
+        comfort_noise: false,
         inbound: Inbound {
             allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
             ..Inbound::default()

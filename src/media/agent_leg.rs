@@ -30,7 +30,7 @@ struct Listening {
 
 #[derive(Debug)]
 enum Lips {
-    Ulaw(Playout<u8>),
+    Ulaw(Box<Playout<u8>>),
     Linear(Box<Linear>),
 }
 
@@ -49,7 +49,7 @@ impl AgentLeg {
             .is_local()
             .then(|| Box::new(Listening { listener: Listener::new(barge_in), edge: Edge::default() }));
         let mouth = match form {
-            Form::Ulaw => Lips::Ulaw(Playout::new(form.rate())),
+            Form::Ulaw => Lips::Ulaw(Box::new(Playout::new(form.rate()))),
             Form::Linear16 | Form::Linear24 => {
                 let (playout, resampler) = (Playout::new(form.rate()), Resampler::new());
                 Lips::Linear(Box::new(Linear { playout, resampler, is_ringing: false }))

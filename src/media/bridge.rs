@@ -197,7 +197,8 @@ impl Bridge {
         Some(Header { marker, payload_type, seq, timestamp, ssrc: stream.ssrc })
     }
 
-    /// The header under which a telephone-event of another party goes out.
+    /// The header under which a telephone-event of another party goes out. Between two clocks only its own beginning
+    /// tells where it belongs.
     pub(super) fn event(
         &mut self,
         now: Time,
@@ -205,6 +206,7 @@ impl Bridge {
         header: &Header,
         payload_type: u8,
         duration: u16,
+        is_same_clock: bool,
     ) -> Option<Header> {
         let at = stream.grid(now);
         let far = FAR * stream.per_unit;
@@ -215,7 +217,7 @@ impl Bridge {
             Some((theirs, _)) if (header.timestamp.wrapping_sub(theirs) as i32) < 0 => return None,
             _ => {
                 let mapped = header.timestamp.wrapping_add(anchor.timestamp_offset);
-                let is_far = (mapped.wrapping_sub(at) as i32).unsigned_abs() > far;
+                let is_far = (mapped.wrapping_sub(at) as i32).unsigned_abs() > far || !is_same_clock;
                 let ours = if is_far { after(stream.end, at) } else { after(stream.end, mapped) };
                 anchor.event = Some((header.timestamp, ours));
                 ours

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::agent_leg::{AgentLeg, Echo};
 use super::bridge::Bridge;
 use super::codec;
-use super::dtmf::{Keyed, Pressed};
+use super::dtmf::{Keyed, Pressed, TelephoneEvent};
 use super::g711::transcode;
 use super::notice::{LegStats, Notice, Noticed};
 use super::player::{Clip, PlayOver, Player};
@@ -183,6 +183,7 @@ impl Desk {
         if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind)
             && let Some(taken) = rtp.take(now, from, datagram, &mut frames)
         {
+            let events_clock = rtp.events_clock();
             if taken.is_first {
                 out.notice(self.call, leg, Noticed::FirstPacket);
             }
@@ -190,7 +191,7 @@ impl Desk {
                 out.pressed(self.call, leg, *pressed);
                 self.press_as_tone(leg, pressed.0);
             }
-            self.pass_through(now, leg, &taken.header, taken.content, out);
+            self.pass_through(now, leg, &taken.header, (taken.content, events_clock), out);
         }
         self.deliver(now, leg, &frames, out);
         self.frames = frames;
@@ -352,8 +353,15 @@ impl Desk {
         }
     }
 
-    /// Hands a packet of an RTP leg to those who hear it by RTP and take it as it is.
-    fn pass_through(&mut self, now: Time, from: LegId, header: &Header, content: Content<'_>, out: &mut Out) {
+    /// Hands a packet of an RTP leg, with the clock of its keys, to those who hear it by RTP and take it as it is.
+    fn pass_through(
+        &mut self,
+        now: Time,
+        from: LegId,
+        header: &Header,
+        (content, events_clock): (Content<'_>, u32),
+        out: &mut Out,
+    ) {
         for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(from) && !leg.player.is_playing()) {
             let id = leg.id;
             let Kind::Rtp(rtp) = &mut leg.kind else { continue };
@@ -384,9 +392,13 @@ impl Desk {
                 Content::Key(event) => {
                     let Some(payload_type) = peer.dtmf_out else { continue };
                     let (stream, bridge) = (&mut rtp.stream, &mut rtp.bridge);
-                    let sent = bridge.event(now, stream, header, payload_type, event.duration);
+                    let scaled = u32::from(event.duration) * (peer.dtmf_clock / 1000) / (events_clock / 1000);
+                    let duration = u16::try_from(scaled).unwrap_or(u16::MAX);
+                    // The timestamps of a stream are in the clock of its codec, whatever its keys are counted in.
+                    let is_same_clock = rtp.relay.is_none();
+                    let sent = bridge.event(now, stream, header, payload_type, duration, is_same_clock);
                     if let Some(header) = sent {
-                        out.packet(id, to, header, &event.to_bytes());
+                        out.packet(id, to, header, &TelephoneEvent { duration, ..event }.to_bytes());
                     }
                 }
                 Content::Silence(_) => {}

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::sample::{Sample, fade_out};
+use super::sample::{Sample, energy, fade_out};
 use crate::model::limits::AGENT_AUDIO_MAX;
 use crate::model::{FRAME_MS, Heard, ItemId};
 
@@ -37,6 +37,26 @@ pub(super) struct Playout<S> {
     /// How much has to be there before an item that ran dry goes on.
     rebuffer: usize,
     underruns: u64,
+    pace: Pace,
+    /// When speech began to come in after a silence, and how much came since; until its pace is known.
+    measured: Option<(u64, usize)>,
+    /// The least that waited in this window, and the tick in which the window ends.
+    least: usize,
+    window_ends: u64,
+    /// A paced source is ahead of us since: a quiet frame is to be left out.
+    ahead_since: Option<u64>,
+}
+
+/// How a source gives its speech (`voice.md` §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pace {
+    /// Not heard for long enough; taken for a burst.
+    #[default]
+    Unknown,
+    /// Faster than it is spoken: what comes first can leave at once, for more is there before it is over.
+    Burst,
+    /// As fast as it is spoken, by another clock than ours: 40 ms wait before the first leaves.
+    Paced,
 }
 
 impl<S: Sample> Playout<S> {
@@ -56,6 +76,11 @@ impl<S: Sample> Playout<S> {
             dry: VecDeque::new(),
             rebuffer: 0,
             underruns: 0,
+            pace: Pace::Unknown,
+            measured: None,
+            least: 0,
+            window_ends: 0,
+            ahead_since: None,
         }
     }
 
@@ -80,6 +105,12 @@ impl<S: Sample> Playout<S> {
     pub(super) fn offer(&mut self, piece: Piece<S>) -> bool {
         if piece.epoch < self.epoch {
             return false;
+        }
+        if self.queued == 0 && self.current.is_none() {
+            self.measured = Some((self.ticks, 0));
+        }
+        if let Some((_, samples)) = &mut self.measured {
+            *samples += piece.audio.len();
         }
         self.queued += piece.audio.len();
         let Piece { epoch, item, audio, last } = piece;
@@ -145,6 +176,7 @@ impl<S: Sample> Playout<S> {
     pub(super) fn pull(&mut self, frame: &mut [S], heard: &mut Vec<Heard>) -> bool {
         debug_assert_eq!(frame.len(), self.frame(), "20 ms at the mouth's own rate");
         self.ticks += 1;
+        self.learn();
         frame.fill(S::SILENCE);
         if let Some(tail) = self.tail.take() {
             frame[..tail.len()].copy_from_slice(&tail);
@@ -160,6 +192,13 @@ impl<S: Sample> Playout<S> {
         while filled < frame.len() && !self.queue.is_empty() {
             filled += self.take(&mut frame[filled..]);
             self.settle(heard);
+        }
+        if filled == frame.len() && self.leaves_out(frame) {
+            filled = 0;
+            while filled < frame.len() && !self.queue.is_empty() {
+                filled += self.take(&mut frame[filled..]);
+                self.settle(heard);
+            }
         }
         let (said, rest) = frame.split_at_mut(filled);
         self.last = said.last().copied();
@@ -202,13 +241,51 @@ impl<S: Sample> Playout<S> {
         if self.queued == 0 {
             return false;
         }
-        let enough = self.rebuffer.max(self.frame());
+        let is_beginning = self.last.is_none() && self.current.is_none();
+        let ahead = if is_beginning && self.pace == Pace::Paced { PACED_FRAMES * self.frame() } else { 0 };
+        let enough = self.rebuffer.max(self.frame()).max(ahead);
         self.queued >= enough || self.starved >= self.patience() || self.queue.iter().any(|segment| segment.last)
     }
 
     /// Ticks that less than enough audio waits for more.
     fn patience(&self) -> u32 {
         PATIENCE + (self.rebuffer / self.frame()) as u32
+    }
+
+    /// Judges the pace of a source by its first 200 ms.
+    fn learn(&mut self) {
+        if let Some((since, samples)) = self.measured
+            && self.ticks - since >= LEARN_TICKS
+        {
+            let spoken = (self.ticks - since) as usize * self.frame();
+            self.pace = if samples * 10 > spoken * 13 { Pace::Burst } else { Pace::Paced };
+            self.measured = None;
+        }
+    }
+
+    /// Whether the frame that was just taken is to be left out, because a paced source's clock is faster than ours and
+    /// what waits has grown by a frame. Its samples count as heard: they are where the source thinks it is.
+    fn leaves_out(&mut self, frame: &[S]) -> bool {
+        self.least = self.least.min(self.queued);
+        if self.ticks >= self.window_ends {
+            self.window_ends = self.ticks + WINDOW_TICKS;
+            let surplus = std::mem::replace(&mut self.least, usize::MAX) / self.frame();
+            match (self.pace, surplus) {
+                (Pace::Paced, PACED_FRAMES..PACED_FRAMES_MAX) => {
+                    self.ahead_since.get_or_insert(self.ticks);
+                }
+                // Nobody's clock is so wrong: it has more to say than it seemed.
+                (Pace::Paced, PACED_FRAMES_MAX..) => self.pace = Pace::Burst,
+                _ => self.ahead_since = None,
+            }
+        }
+        let Some(since) = self.ahead_since else { return false };
+        let is_due = energy(frame) <= QUIET || self.ticks - since >= WINDOW_TICKS / 2;
+        if is_due && self.queued >= self.frame() {
+            self.ahead_since = None;
+            return true;
+        }
+        false
     }
 
     /// Nothing to say in this tick.
@@ -306,6 +383,16 @@ struct Current {
 
 /// Empty pieces take no audio room; this many 20 ms pieces make the two minutes.
 const SEGMENTS_MAX: usize = AGENT_AUDIO_MAX.as_millis() as usize / FRAME_MS as usize;
+/// 200 ms.
+const LEARN_TICKS: u64 = 10;
+/// 40 ms.
+const PACED_FRAMES: usize = 2;
+/// 200 ms.
+const PACED_FRAMES_MAX: usize = 10;
+/// 10 s.
+const WINDOW_TICKS: u64 = 500;
+/// −60 dBFS as mean square.
+const QUIET: u64 = 1000;
 const FADE_MS: usize = 5;
 const PATIENCE: u32 = 2;
 /// In frames.

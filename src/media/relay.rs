@@ -107,3 +107,52 @@ const TARGET_MIN: usize = 2;
 /// 160 ms.
 const TARGET_MAX: usize = 8;
 const CALM_SECS: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Band;
+
+    #[test]
+    fn two_hours_between_two_clocks_never_grow_and_seldom_run_dry() {
+        for ppm in [-100i64, 100] {
+            let mut relay = Relay::new();
+            let (mut came, mut dry, mut most) = (0i64, 0, 0);
+            for tick in 0..360_000i64 {
+                while came * 20 * (1_000_000 - ppm) <= tick * 20 * 1_000_000 {
+                    relay.hear(&Sound::silence(Band::Narrow));
+                    came += 1;
+                }
+                let before = relay.is_flowing;
+                relay.pull();
+                dry += u32::from(before && !relay.is_flowing);
+                most = most.max(relay.frames.len());
+            }
+            assert!(most <= 5, "{ppm} ppm: {most} frames waited");
+            assert!(dry <= 40, "{ppm} ppm: dry {dry} times");
+        }
+    }
+
+    #[test]
+    fn jitter_is_waited_for_once_it_is_known() {
+        let mut relay = Relay::new();
+        let mut dry = Vec::new();
+        for tick in 0..500u32 {
+            // Three frames at once every third tick.
+            if tick % 3 == 0 {
+                (0..3).for_each(|_| relay.hear(&Sound::Narrow([0x90; 160])));
+            }
+            if relay.pull().is_none() {
+                dry.push(tick);
+            }
+        }
+        assert!(dry.iter().all(|tick| *tick < 50), "{dry:?}");
+    }
+
+    #[test]
+    fn what_nobody_takes_stays_bounded() {
+        let mut relay = Relay::new();
+        (0..1000).for_each(|_| relay.hear(&Sound::silence(Band::Wide)));
+        assert_eq!(relay.frames.len(), FRAMES_MAX);
+    }
+}

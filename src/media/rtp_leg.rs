@@ -157,6 +157,11 @@ impl RtpLeg {
         self.peer.map_or(Band::Narrow, |peer| peer.codec.band())
     }
 
+    /// The clock in which its keys are counted, in hertz.
+    pub(super) fn events_clock(&self) -> u32 {
+        self.peer.map_or(SAMPLE_RATE, |peer| peer.dtmf_clock)
+    }
+
     /// The codec in which it speaks.
     pub(super) fn speaks(&self) -> Codec {
         self.spoken.or(self.peer.map(|peer| peer.codec)).unwrap_or(Codec::Pcmu)

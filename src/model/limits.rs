@@ -258,6 +258,14 @@ pub const ECHO_MAX: Duration = Duration::from_secs(2);
 /// a thought, so this is a party that has gone, or a network that has. What follows is the call's decision.
 pub const RTP_QUIET: Duration = Duration::from_secs(10);
 
+/// Beginnings and ends of calls that wait for the store: those of several seconds at 500 calls in each. When full, calls
+/// wait, and what is answered meanwhile is noted later.
+pub const STORE_PAPERS_MAX: usize = 4_096;
+
+/// Beginnings and ends of calls that share one transaction. More would keep other writers from the store for longer than
+/// ten milliseconds.
+pub const STORE_BATCH_MAX: usize = 128;
+
 /// How long a closed RTP port stays bound before another call may get it, so that late packets do not reach that call.
 pub const RTP_PORT_REST: Duration = Duration::from_secs(3);
 
@@ -538,3 +546,41 @@ pub const SIP_TRACES_OVER_MAX: usize = 256;
 
 /// Traces in the store; the oldest makes room. They hold numbers and names, so they are not kept for ever.
 pub const STORED_TRACES_MAX: i64 = 10_000;
+
+/// Browsers on calls at once. One thread carries them, at some 1.5 % of a core each with both ways encrypted; more are
+/// answered 503.
+pub const WEBRTC_PEERS_MAX: usize = 1_000;
+
+/// Addresses of one browser. A laptop with every kind of network has some twenty; further ones are not looked at.
+pub const WEBRTC_CANDIDATES_MAX: usize = 32;
+
+/// How long a browser may take from its offer until it can be heard; then its call ends.
+pub const WEBRTC_SETUP_MAX: Duration = Duration::from_secs(30);
+
+/// How long a browser may be silent on the path it chose: four of its checks. A closed tab that could not say so, or a
+/// network that is gone, ends the call then. RFC 7675 §5.1 allows 30 s.
+pub const WEBRTC_CONSENT_MAX: Duration = Duration::from_secs(20);
+
+/// Sources of audio that one browser may have used on a call; the oldest is forgotten.
+pub const WEBRTC_SOURCES_MAX: usize = 4;
+
+/// Forged packets with new sources, after which what was noted of them is thrown away.
+pub const WEBRTC_FORGERIES_MAX: u32 = 64;
+
+/// Orders and news waiting between the gateway and the thread of the browsers. When full, an order is refused, which its
+/// caller is told; news wait within the thread.
+pub const WEBRTC_ORDERS_MAX: usize = 256;
+
+/// Longest token of a browser that is looked at; real ones have some 300 characters.
+pub const WEBRTC_TOKEN_LEN_MAX: usize = 4 * 1024;
+
+/// How far ahead a browser's token may end. Tokens are meant for one visit; a longer one is refused, because it would
+/// better be a password.
+pub const WEBRTC_TOKEN_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest number or name that a browser may call.
+pub const WEBRTC_CALLED_LEN_MAX: usize = 128;
+
+/// Addresses whose calls from browsers are counted. Beyond, those that did not call for a while are forgotten, and if there
+/// are none, further ones may not call.
+pub const WEBRTC_SOURCES_KNOWN_MAX: usize = 10_000;

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::offer::{Audio, Offer, SdpError, Stream};
 use super::print;
-use crate::model::Codec;
+use super::print::Formats;
+use crate::model::{Codec, OpusTerms, SAMPLE_RATE};
 
 /// Our side of a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Local {
     pub port: u16,
     /// What we can speak, most wanted first.
     pub codecs: Vec<Codec>,
+    /// Our silence shall be described (RFC 3389) where the other side takes that.
+    pub comfort_noise: bool,
     /// Stays the same for the life of a call.
     pub session_id: u64,
     /// Grows by one with every description that differs from the one before (RFC 3264 §8).
@@ -29,14 +32,24 @@ pub struct Agreed {
     pub codec: Codec,
     /// Its payload type when we send. G.711 packets that come in with its static number are fine too.
     pub payload_type: u8,
+    /// What else the other side may send, by the payload type under which it comes.
+    pub also: Vec<(u8, Codec)>,
     /// Payload type for digits that we send; `None` when the other side takes none.
     pub dtmf: Option<u8>,
     /// Payload type of digits that come in; `None` when none were agreed.
     pub dtmf_in: Option<u8>,
+    /// The clock of digits, in hertz.
+    pub dtmf_clock: u32,
+    /// Payload type under which silence is described; `None` when it is sent like any sound.
+    pub comfort_noise: Option<u8>,
+    /// What the other side asks of Opus.
+    pub opus: OpusTerms,
     /// Where the other side says it listens. An unspecified address when it is on hold in the old way.
     pub remote: SocketAddr,
     /// Milliseconds of audio per packet that the other side asked for; 20 when it did not say.
     pub ptime_ms: u32,
+    /// Milliseconds of audio that the other side takes in a packet at most.
+    pub ptime_max_ms: u32,
     /// What we may do.
     pub direction: Direction,
 }
@@ -119,8 +132,12 @@ pub fn answer(offer: &Offer, local: &Local) -> Result<(Agreed, String), SdpError
     for (at, stream) in offer.streams.iter().enumerate() {
         match stream {
             Stream::Usable(_) if at == chosen => {
-                let voice = [(agreed.codec, agreed.payload_type)];
-                print::audio(&mut text, local.port, &voice, agreed.dtmf, agreed.direction);
+                let formats = Formats {
+                    voice: vec![(agreed.codec, agreed.payload_type)],
+                    comfort_noise: agreed.comfort_noise,
+                    events: agreed.dtmf.map(|number| (number, agreed.dtmf_clock)).into_iter().collect(),
+                };
+                print::audio(&mut text, local.port, &formats, agreed.direction);
             }
             Stream::Usable(audio) => {
                 let format = audio.codecs.first().map_or(0, |(_, payload_type)| *payload_type);
@@ -134,10 +151,30 @@ pub fn answer(offer: &Offer, local: &Local) -> Result<(Agreed, String), SdpError
 
 /// What we offer on a call that we place: our codecs in our order, and digits as payload type 101.
 pub fn offer(local: &Local) -> String {
-    let voice: Vec<(Codec, u8)> = local.codecs.iter().map(|codec| (*codec, static_number(*codec))).collect();
     let mut text = print::head(local);
-    print::audio(&mut text, local.port, &voice, Some(DTMF_OFFERED), Direction::SendRecv);
+    print::audio(&mut text, local.port, &offered(local), Direction::SendRecv);
     text
+}
+
+/// The formats of [`offer`].
+fn offered(local: &Local) -> Formats {
+    Formats {
+        voice: local.codecs.iter().map(|codec| (*codec, usual_number(*codec))).collect(),
+        comfort_noise: local.comfort_noise.then_some(COMFORT_NOISE),
+        events: events_for(&local.codecs),
+    }
+}
+
+/// Digits as we offer them beside codecs: at 8000, and at 48000 for Opus (RFC 7587 §3 wants one clock in a stream).
+pub(super) fn events_for(codecs: &[Codec]) -> Vec<(u8, u32)> {
+    let mut events = Vec::new();
+    if codecs.contains(&Codec::Opus) {
+        events.push((DTMF_OFFERED_48, 48_000));
+    }
+    if codecs.iter().any(|codec| *codec != Codec::Opus) {
+        events.push((DTMF_OFFERED, SAMPLE_RATE));
+    }
+    events
 }
 
 /// Reads the answer to what [`offer`] gave for the same `local`.
@@ -150,7 +187,15 @@ pub fn accept(local: &Local, answer: &[u8]) -> Result<Agreed, SdpError> {
     // We offered one stream, so only the first can be the answer to it.
     let audio = answer.usable().next().ok_or(SdpError::NoAudio)?;
     let agreed = agree(audio, local)?;
-    Ok(Agreed { dtmf_in: agreed.dtmf.map(|_| DTMF_OFFERED), ..agreed })
+    Ok(under_our_numbers(agreed, audio, &offered(local)))
+}
+
+/// What comes in comes under the numbers of our offer, and what goes out goes under theirs (RFC 3264 §5.1).
+pub(super) fn under_our_numbers(agreed: Agreed, theirs: &Audio, ours: &Formats) -> Agreed {
+    let is_answered = |codec: &Codec| theirs.codecs.iter().any(|(answered, _)| answered == codec);
+    let also = ours.voice.iter().filter(|(codec, _)| is_answered(codec)).map(|(codec, number)| (*number, *codec));
+    let events = ours.events.iter().find(|(_, clock)| *clock == agreed.dtmf_clock).map(|(number, _)| *number);
+    Agreed { also: also.collect(), dtmf_in: agreed.dtmf.and(events), ..agreed }
 }
 
 pub(super) fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
@@ -160,18 +205,29 @@ pub(super) fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
     }
     let (codec, payload_type) =
         *audio.codecs.iter().find(|(codec, _)| local.codecs.contains(codec)).ok_or(SdpError::NoCommonCodec)?;
+    // Digits in the codec's own clock; failing that, in the one that everybody knows.
+    let in_clock = |clock: u32| audio.events.iter().find(|(_, other)| *other == clock);
+    let events = in_clock(codec.clock()).or_else(|| in_clock(SAMPLE_RATE)).copied();
+    let opus = audio.opus.iter().find(|(number, _)| *number == payload_type).map(|(_, terms)| *terms);
     Ok(Agreed {
         codec,
         payload_type,
-        dtmf: audio.dtmf,
-        dtmf_in: audio.dtmf,
+        also: Vec::new(),
+        dtmf: events.map(|(number, _)| number),
+        dtmf_in: events.map(|(number, _)| number),
+        dtmf_clock: events.map_or(SAMPLE_RATE, |(_, clock)| clock),
+        // RFC 3389 §4 has no comfort noise for codecs with one of their own, and ours is for a clock of 8000.
+        comfort_noise: audio.comfort_noise.filter(|_| local.comfort_noise && codec.clock() == SAMPLE_RATE),
+        opus: OpusTerms { dtx: opus.is_some_and(|terms| terms.dtx) || local.comfort_noise, ..opus.unwrap_or_default() },
         remote: SocketAddr::new(audio.address, audio.port),
-        ptime_ms: audio.ptime_ms,
+        ptime_ms: audio.ptime_ms.min(audio.ptime_max_ms),
+        ptime_max_ms: audio.ptime_max_ms,
         direction: audio.direction.mirrored(),
     })
 }
 
-pub(super) fn static_number(codec: Codec) -> u8 {
+/// The payload type under which we offer a codec: the static one (RFC 3551 §6), or the one most of the field uses.
+pub(super) fn usual_number(codec: Codec) -> u8 {
     match codec {
         Codec::Pcmu => 0,
         Codec::Pcma => 8,
@@ -183,4 +239,8 @@ pub(super) fn static_number(codec: Codec) -> u8 {
 }
 
 /// The dynamic payload type that most of the field uses for `telephone-event`.
-pub(super) const DTMF_OFFERED: u8 = 101;
+const DTMF_OFFERED: u8 = 101;
+/// The same for digits beside Opus.
+const DTMF_OFFERED_48: u8 = 110;
+/// RFC 3389 §4.
+const COMFORT_NOISE: u8 = 13;

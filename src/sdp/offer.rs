@@ -7,7 +7,7 @@ use sipx_sdp::rtpmap::Rtpmap;
 use sipx_sdp::session::{MediaDescription, SessionDescription};
 
 use super::Direction;
-use crate::model::{Codec, limits};
+use crate::model::{Codec, FRAME_MS, OpusTerms, limits};
 
 /// A session description that somebody sent us, reduced to what a telephone can use of it.
 ///
@@ -42,11 +42,17 @@ pub(super) struct Audio {
     pub(super) port: u16,
     /// Known codecs with their payload types, most wanted first.
     pub(super) codecs: Vec<(Codec, u8)>,
-    /// Payload type of `telephone-event/8000`.
-    pub(super) dtmf: Option<u8>,
+    /// Payload types of `telephone-event` with their clocks.
+    pub(super) events: Vec<(u8, u32)>,
+    /// Payload type of comfort noise at 8000 (RFC 3389).
+    pub(super) comfort_noise: Option<u8>,
+    /// What is asked of Opus, by payload type.
+    pub(super) opus: Vec<(u8, OpusTerms)>,
     /// Direction as the other side sees it.
     pub(super) direction: Direction,
     pub(super) ptime_ms: u32,
+    /// What a packet may hold at most.
+    pub(super) ptime_max_ms: u32,
 }
 
 impl Offer {
@@ -138,13 +144,24 @@ fn audio(session: &SessionDescription, media: &MediaDescription) -> Result<Audio
     let address = connection.address.ip().ok_or(SdpError::NoAddress)?;
 
     let mut codecs = Vec::new();
-    let mut dtmf = None;
+    let mut events: Vec<(u8, u32)> = Vec::new();
+    let mut comfort_noise = None;
+    let mut opus = Vec::new();
     for format in &media.formats {
         let Some(payload_type) = format.parse::<u8>().ok().filter(|number| *number < 128) else { continue };
         match kind(media, format, payload_type) {
-            Some(Format::Voice(codec)) => codecs.push((codec, payload_type)),
-            Some(Format::Digits) if dtmf.is_none() => dtmf = Some(payload_type),
-            Some(Format::Digits) | None => {}
+            Some(Format::Voice(codec)) => {
+                codecs.push((codec, payload_type));
+                if codec == Codec::Opus {
+                    opus.push((payload_type, opus_terms(media, format)));
+                }
+            }
+            // The first of each clock is meant.
+            Some(Format::Digits(clock)) if events.iter().all(|(_, other)| *other != clock) => {
+                events.push((payload_type, clock));
+            }
+            Some(Format::ComfortNoise) => comfort_noise = comfort_noise.or(Some(payload_type)),
+            Some(Format::Digits(_)) | None => {}
         }
     }
 
@@ -155,43 +172,72 @@ fn audio(session: &SessionDescription, media: &MediaDescription) -> Result<Audio
         address,
         port: media.port,
         codecs,
-        dtmf,
+        events,
+        comfort_noise,
+        opus,
         direction: if held { Direction::Inactive } else { Direction::from_stack(stated) },
-        ptime_ms: ptime_ms(media),
+        ptime_ms: milliseconds(media, "ptime").unwrap_or(FRAME_MS),
+        ptime_max_ms: milliseconds(media, "maxptime").unwrap_or(limits::PACKET_MAX.as_millis() as u32),
     })
 }
 
 enum Format {
     Voice(Codec),
-    Digits,
+    Digits(u32),
+    ComfortNoise,
 }
 
 fn kind(media: &MediaDescription, format: &str, payload_type: u8) -> Option<Format> {
     let Some(map) = media.rtpmap(format) else {
-        // RFC 3551 §6: these two numbers need no rtpmap.
+        // RFC 3551 §6: these numbers need no rtpmap.
         return match payload_type {
             0 => Some(Format::Voice(Codec::Pcmu)),
             8 => Some(Format::Voice(Codec::Pcma)),
+            9 => Some(Format::Voice(Codec::G722)),
+            13 => Some(Format::ComfortNoise),
             _ => None,
         };
     };
     let map = Rtpmap::parse(map).ok()?;
-    if map.clock_rate() != 8000 || map.channels() != 1 {
-        return None;
-    }
-    match map.encoding().to_ascii_lowercase().as_str() {
-        "pcmu" => Some(Format::Voice(Codec::Pcmu)),
-        "pcma" => Some(Format::Voice(Codec::Pcma)),
-        "telephone-event" => Some(Format::Digits),
+    match (map.encoding().to_ascii_lowercase().as_str(), map.clock_rate(), map.channels()) {
+        ("pcmu", 8000, 1) => Some(Format::Voice(Codec::Pcmu)),
+        ("pcma", 8000, 1) => Some(Format::Voice(Codec::Pcma)),
+        ("g722", 8000, 1) => Some(Format::Voice(Codec::G722)),
+        // RFC 7587 §7: always written as two channels, whatever is sent.
+        ("opus", 48_000, 2) => Some(Format::Voice(Codec::Opus)),
+        ("l16", 8000, 1) => Some(Format::Voice(Codec::L16Narrow)),
+        ("l16", 16_000, 1) => Some(Format::Voice(Codec::L16Wide)),
+        ("telephone-event", clock @ (8000 | 16_000 | 48_000), 1) => Some(Format::Digits(clock)),
+        ("cn", 8000, 1) => Some(Format::ComfortNoise),
         _ => None,
     }
 }
 
-fn ptime_ms(media: &MediaDescription) -> u32 {
-    let stated = media.attribute("ptime").and_then(|attribute| attribute.value.as_deref());
-    let stated = stated.and_then(|value| value.trim().parse::<u32>().ok());
+fn milliseconds(media: &MediaDescription, attribute: &str) -> Option<u32> {
+    let stated = media.attribute(attribute)?.value.as_deref()?.trim().parse::<u32>().ok();
     // RFC 3551 §4.2: a receiver should take packets of up to 200 ms; anything outside is a mistake.
-    stated.filter(|ms| (10..=200).contains(ms)).unwrap_or(crate::model::FRAME_MS)
+    stated.filter(|ms| (10..=200).contains(ms))
+}
+
+/// RFC 7587 §6.1: what the sender of the description wants to receive.
+fn opus_terms(media: &MediaDescription, format: &str) -> OpusTerms {
+    let mut terms = OpusTerms::default();
+    let of_format =
+        |value: &str| value.split_once(' ').filter(|(of, _)| *of == format).map(|(_, rest)| rest.to_owned());
+    let mut lines = media.attributes.iter().filter(|attribute| attribute.name.eq_ignore_ascii_case("fmtp"));
+    let Some(line) = lines.find_map(|attribute| of_format(attribute.value.as_deref()?)) else { return terms };
+    for (name, value) in line.split(';').filter_map(|pair| pair.split_once('=')) {
+        let Ok(value) = value.trim().parse::<u32>() else { continue };
+        match name.trim().to_ascii_lowercase().as_str() {
+            "useinbandfec" => terms.fec = value == 1,
+            "usedtx" => terms.dtx = value == 1,
+            "maxplaybackrate" if value >= 8000 => terms.max_rate = value,
+            "maxaveragebitrate" if value >= 6000 => terms.max_bitrate = value,
+            // The rest is about stereo, which nobody gets from us, and about what it sends.
+            _ => {}
+        }
+    }
+    terms
 }
 
 fn reason(error: &sipx_sdp::SdpError) -> &'static str {
@@ -220,7 +266,7 @@ pub enum SdpError {
     NoAddress,
     /// The other side is on IPv6 and we are on IPv4, or the other way round.
     AddressFamily,
-    /// Neither PCMU nor PCMA, or none of those that we were told to use.
+    /// No codec that we know, or none of those that we were told to use.
     NoCommonCodec,
 }
 
@@ -241,7 +287,7 @@ impl fmt::Display for SdpError {
             SdpError::Profile => f.write_str("audio is offered over another profile than RTP/AVP"),
             SdpError::NoAddress => f.write_str("the audio stream has no usable address"),
             SdpError::AddressFamily => f.write_str("the audio stream uses the other IP version"),
-            SdpError::NoCommonCodec => f.write_str("no codec in common; PCMU or PCMA is needed"),
+            SdpError::NoCommonCodec => f.write_str("no codec in common"),
         }
     }
 }

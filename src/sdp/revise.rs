@@ -3,7 +3,7 @@
 
 use super::negotiate::{self, Agreed, Direction, Local};
 use super::offer::{Audio, Offer, SdpError, Stream};
-use super::print;
+use super::print::{self, Formats};
 use crate::model::Codec;
 
 /// Answers an offer in the middle of a call: our address and port stay, and any of `codecs` may be chosen.
@@ -17,7 +17,7 @@ use crate::model::Codec;
 pub fn reanswer_with(previous: &str, codecs: &[Codec], offer: &Offer) -> Result<(Agreed, String), SdpError> {
     let (ours, audio) = read_ours(previous)?;
     let known = |codec: &Codec| codecs.contains(codec) || audio.codecs.iter().any(|(ours, _)| ours == codec);
-    let local = Local { codecs: ALL.into_iter().filter(known).collect(), ..ours };
+    let local = Local { codecs: Codec::ALL.into_iter().filter(known).collect(), ..ours };
     let (agreed, text) = negotiate::answer(offer, &local)?;
     if text == previous {
         return Ok((agreed, text));
@@ -43,12 +43,7 @@ pub fn reanswer(previous: &str, offer: &Offer) -> Result<(Agreed, String), SdpEr
 pub fn reoffer(previous: &str, codecs: &[Codec]) -> Result<String, SdpError> {
     let (mut local, audio) = read_ours(previous)?;
     let codecs = if codecs.is_empty() { &local.codecs } else { codecs };
-    // RFC 3264 §8.3.2: a payload type keeps its meaning for the life of the session.
-    let number = |codec: &Codec| {
-        let known = audio.codecs.iter().find(|(known, _)| known == codec);
-        known.map_or(negotiate::static_number(*codec), |(_, number)| *number)
-    };
-    let voice: Vec<(Codec, u8)> = codecs.iter().map(|codec| (*codec, number(codec))).collect();
+    let formats = renamed(&audio, codecs);
     let streams = Offer::parse(previous.as_bytes())?.streams;
     let write = |local: &Local| {
         let mut text = print::head(local);
@@ -56,8 +51,7 @@ pub fn reoffer(previous: &str, codecs: &[Codec]) -> Result<String, SdpError> {
         for stream in &streams {
             match stream {
                 Stream::Usable(_) if !is_written => {
-                    let dtmf = Some(audio.dtmf.unwrap_or(negotiate::DTMF_OFFERED));
-                    print::audio(&mut text, local.port, &voice, dtmf, Direction::SendRecv);
+                    print::audio(&mut text, local.port, &formats, Direction::SendRecv);
                     is_written = true;
                 }
                 Stream::Usable(_) => print::declined(&mut text, "audio", "RTP/AVP", "0"),
@@ -93,8 +87,8 @@ pub fn settle(ours: &str, theirs: &[u8]) -> Result<Agreed, SdpError> {
     let answer = Offer::parse(theirs)?;
     let audio = answer.usable().next().ok_or(SdpError::NoAudio)?;
     let agreed = negotiate::agree(audio, &local)?;
-    // Digits come to us under the number that we gave, and go out under theirs.
-    Ok(Agreed { dtmf_in: agreed.dtmf.and(offered.dtmf), ..agreed })
+    let Audio { codecs: voice, comfort_noise, events, .. } = offered;
+    Ok(negotiate::under_our_numbers(agreed, audio, &Formats { voice, comfort_noise, events }))
 }
 
 fn read_ours(text: &str) -> Result<(Local, Audio), SdpError> {
@@ -104,10 +98,35 @@ fn read_ours(text: &str) -> Result<(Local, Audio), SdpError> {
         address: audio.address,
         port: audio.port,
         codecs: audio.codecs.iter().map(|(codec, _)| *codec).collect(),
+        comfort_noise: audio.comfort_noise.is_some(),
         session_id: session.origin.session_id,
         version: session.origin.session_version,
     };
     Ok((local, audio))
+}
+
+/// The formats of an offer of `codecs`. RFC 3264 §8.3.2: a payload type keeps its meaning for the life of the session,
+/// so what `before` named keeps its number, and the rest gets one that is free.
+fn renamed(before: &Audio, codecs: &[Codec]) -> Formats {
+    let mut taken: Vec<u8> = before.codecs.iter().map(|(_, number)| *number).collect();
+    taken.extend(before.events.iter().map(|(number, _)| *number).chain(before.comfort_noise));
+    let mut give = |usual: u8| {
+        let number = if taken.contains(&usual) { (96..128).find(|free| !taken.contains(free)) } else { Some(usual) };
+        let number = number.unwrap_or(usual);
+        taken.push(number);
+        number
+    };
+    let known = |codec: &Codec| before.codecs.iter().find(|(known, _)| known == codec).map(|(_, number)| *number);
+    let voice = codecs.iter().map(|codec| {
+        let number = known(codec).unwrap_or_else(|| give(negotiate::usual_number(*codec)));
+        (*codec, number)
+    });
+    let voice = voice.collect();
+    let events = negotiate::events_for(codecs).into_iter().map(|(usual, clock)| {
+        let known = before.events.iter().find(|(_, other)| *other == clock).map(|(number, _)| *number);
+        (known.unwrap_or_else(|| give(usual)), clock)
+    });
+    Formats { voice, events: events.collect(), comfort_noise: before.comfort_noise }
 }
 
 fn with_origin(text: &str, session_id: u64, version: u64) -> String {
@@ -122,9 +141,6 @@ fn with_origin(text: &str, session_id: u64, version: u64) -> String {
     }
     out
 }
-
-/// Every codec we know, so that a list of some of them has one order.
-const ALL: [Codec; 2] = [Codec::Pcmu, Codec::Pcma];
 
 #[cfg(test)]
 mod tests {
@@ -189,6 +205,13 @@ mod tests {
 
     fn local() -> Local {
         let codecs = vec![Codec::Pcmu, Codec::Pcma];
-        Local { address: "192.0.2.9".parse().unwrap(), port: 30000, codecs, session_id: 7, version: 1 }
+        Local {
+            address: "192.0.2.9".parse().unwrap(),
+            port: 30000,
+            codecs,
+            comfort_noise: false,
+            session_id: 7,
+            version: 1,
+        }
     }
 }

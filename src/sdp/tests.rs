@@ -1,10 +1,10 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::Codec::{Pcma, Pcmu};
-use crate::model::limits;
+use crate::model::{Codec, OpusTerms, limits};
 
 #[test]
 fn a_plain_offer_is_answered_with_one_codec_and_digits() {
@@ -17,6 +17,11 @@ fn a_plain_offer_is_answered_with_one_codec_and_digits() {
         payload_type: 0,
         dtmf: Some(101),
         dtmf_in: Some(101),
+        also: Vec::new(),
+        dtmf_clock: 8000,
+        comfort_noise: None,
+        opus: OpusTerms::default(),
+        ptime_max_ms: 120,
         remote: "192.0.2.10:49170".parse().unwrap(),
         ptime_ms: 20,
         direction: Direction::SendRecv,
@@ -64,6 +69,89 @@ fn g711_may_come_under_a_number_of_its_own_and_digits_only_at_its_clock() {
 }
 
 #[test]
+fn every_codec_is_agreed_under_the_offerers_number_and_in_its_own_clock() {
+    for (lines, codec, number, events, map) in [
+        ("m=audio 5000 RTP/AVP 9 101\r\n", Codec::G722, 9, (101, 8000), "a=rtpmap:9 G722/8000"),
+        (
+            "m=audio 5000 RTP/AVP 96 101 110\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:110 telephone-event/48000\r\n",
+            Codec::Opus,
+            96,
+            (110, 48_000),
+            "a=rtpmap:96 opus/48000/2\r\na=fmtp:96 maxplaybackrate=16000;sprop-maxcapturerate=16000;stereo=0;\
+             sprop-stereo=0;useinbandfec=1\r\na=rtpmap:110 telephone-event/48000",
+        ),
+        (
+            "m=audio 5000 RTP/AVP 97 101\r\na=rtpmap:97 L16/16000\r\n",
+            Codec::L16Wide,
+            97,
+            (101, 8000),
+            "a=rtpmap:97 L16/16000",
+        ),
+        (
+            "m=audio 5000 RTP/AVP 98 101\r\na=rtpmap:98 L16/8000/1\r\n",
+            Codec::L16Narrow,
+            98,
+            (101, 8000),
+            "a=rtpmap:98 L16/8000",
+        ),
+    ] {
+        let all = Local { codecs: Codec::ALL.to_vec(), ..local() };
+        let offer = read(&format!("{lines}a=rtpmap:101 telephone-event/8000\r\n"));
+
+        let (agreed, text) = answer(&offer, &all).unwrap();
+
+        assert_eq!((agreed.codec, agreed.payload_type), (codec, number));
+        assert_eq!((agreed.dtmf, agreed.dtmf_clock), (Some(events.0), events.1), "{codec}");
+        assert!(text.contains(map), "{text}");
+        assert_eq!(reanswer(&text, &offer).unwrap().1, text, "{codec}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_opus_and_of_packets_is_heard() {
+    let all = Local { codecs: vec![Codec::Opus], ..local() };
+    let offer = read(
+        "m=audio 5000 RTP/AVP 111\r\na=rtpmap:111 OPUS/48000/2\r\n\
+         a=fmtp:111 minptime=10; useinbandfec=1;usedtx=1;maxplaybackrate=8000;maxaveragebitrate=20000;stereo=1\r\n\
+         a=ptime:60\r\na=maxptime:40\r\n",
+    );
+
+    let (agreed, _) = answer(&offer, &all).unwrap();
+
+    assert_eq!(agreed.opus, OpusTerms { fec: true, dtx: true, max_rate: 8000, max_bitrate: 20_000 });
+    assert_eq!((agreed.ptime_ms, agreed.ptime_max_ms), (40, 40));
+}
+
+#[test]
+fn comfort_noise_is_agreed_only_where_both_want_it() {
+    let offer = read("m=audio 5000 RTP/AVP 0 13\r\n");
+    let wanting = Local { comfort_noise: true, ..local() };
+
+    let (agreed, text) = answer(&offer, &wanting).unwrap();
+    assert_eq!(agreed.comfort_noise, Some(13));
+    assert!(text.contains("m=audio 30000 RTP/AVP 0 13\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:13 CN/8000\r\n"), "{text}");
+    assert_eq!(reanswer(&text, &offer).unwrap().1, text);
+    assert_eq!(answer(&offer, &local()).unwrap().0.comfort_noise, None);
+    assert_eq!(answer(&read("m=audio 5000 RTP/AVP 0\r\n"), &wanting).unwrap().0.comfort_noise, None);
+}
+
+#[test]
+fn an_answer_with_several_codecs_lets_the_other_side_change_between_them() {
+    let ours = Local { codecs: vec![Codec::Opus, Codec::G722, Pcma], ..local() };
+    let text = offer(&ours);
+    assert!(text.contains("m=audio 30000 RTP/AVP 111 9 8 110 101\r\n"), "{text}");
+    let body = self::text(
+        "m=audio 5000 RTP/AVP 96 8 101\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n",
+    );
+
+    for agreed in [accept(&ours, body.as_bytes()).unwrap(), super::settle(&text, body.as_bytes()).unwrap()] {
+        assert_eq!((agreed.codec, agreed.payload_type), (Codec::Opus, 96));
+        assert_eq!(agreed.also, [(111, Codec::Opus), (8, Pcma)]);
+        assert_eq!((agreed.dtmf_in, agreed.dtmf_clock), (Some(101), 8000));
+    }
+}
+
+#[test]
 fn every_stream_is_answered_in_its_place() {
     let offer = read(
         "m=video 6000 RTP/AVP 96 97\r\nm=audio 0 RTP/AVP 0\r\nm=audio 7000 RTP/SAVP 0\r\nm=audio 8000 RTP/AVP 8\r\n\
@@ -103,7 +191,7 @@ fn a_stream_has_its_own_address_and_direction_over_the_sessions() {
 
     let (agreed, text) = answer(&offer, &local()).unwrap();
 
-    assert_eq!(agreed.remote, "192.0.2.99:5000".parse().unwrap());
+    assert_eq!(agreed.remote, "192.0.2.99:5000".parse::<SocketAddr>().unwrap());
     assert_eq!((agreed.direction, agreed.ptime_ms), (Direction::SendOnly, 30));
     assert!(text.ends_with("a=ptime:20\r\na=sendonly\r\n"), "{text}");
 }
@@ -141,7 +229,7 @@ fn addresses_of_both_versions_are_read_and_not_mixed() {
 
     let (agreed, text) = answer(&offer, &six).unwrap();
 
-    assert_eq!(agreed.remote, "[2001:db8::1]:5000".parse().unwrap());
+    assert_eq!(agreed.remote, "[2001:db8::1]:5000".parse::<SocketAddr>().unwrap());
     assert!(text.contains("c=IN IP6 ::1\r\n"), "{text}");
     assert_eq!(answer(&offer, &local()), Err(SdpError::AddressFamily));
 }
@@ -184,8 +272,8 @@ fn our_offer_and_our_answer_agree_with_each_other() {
     let agreed = accept(&local(), text.as_bytes()).unwrap();
 
     assert_eq!((agreed.codec, agreed.dtmf, agreed.dtmf_in), (Pcma, Some(101), Some(101)));
-    assert_eq!(agreed.remote, "192.0.2.5:4000".parse().unwrap());
-    assert_eq!(theirs.remote, "198.51.100.1:30000".parse().unwrap());
+    assert_eq!(agreed.remote, "192.0.2.5:4000".parse::<SocketAddr>().unwrap());
+    assert_eq!(theirs.remote, "198.51.100.1:30000".parse::<SocketAddr>().unwrap());
 }
 
 #[test]
@@ -254,8 +342,8 @@ proptest! {
 fn line() -> impl Strategy<Value = String> {
     prop_oneof![
         "m=(audio|video|AUDIO) (0|5000|65535|5000/2) (RTP/AVP|RTP/SAVP|udptl) [0-9]{1,3}( [0-9]{1,3}){0,4}\r\n",
-        "a=rtpmap:[0-9]{1,3} (PCMU|pcma|telephone-event|opus|G729)/(8000|48000)(/[12])?\r\n",
-        "a=(sendrecv|sendonly|recvonly|inactive|ptime:[0-9]{1,6}|fmtp:101 0-15)\r\n",
+        "a=rtpmap:[0-9]{1,3} (PCMU|pcma|telephone-event|opus|G729|G722|L16|CN)/(8000|16000|48000)(/[12])?\r\n",
+        "a=(sendrecv|sendonly|recvonly|inactive|(max)?ptime:[0-9]{1,6}|fmtp:[0-9]{1,3} [a-z]{0,9}=?[0-9]{0,9})\r\n",
         "c=IN IP(4|6) (192\\.0\\.2\\.7|0\\.0\\.0\\.0|::1|host)\r\n",
         "[a-z]=[ -~]{0,30}\r?\n",
     ]
@@ -263,7 +351,7 @@ fn line() -> impl Strategy<Value = String> {
 
 fn local() -> Local {
     let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
-    Local { address, port: 30000, codecs: vec![Pcmu, Pcma], session_id: 77, version: 1 }
+    Local { address, port: 30000, codecs: vec![Pcmu, Pcma], comfort_noise: false, session_id: 77, version: 1 }
 }
 
 fn text(lines: &str) -> String {

@@ -265,6 +265,11 @@ impl World {
 
     fn target_rings(&mut self, now: Time, leg: LegId) {
         let ms = self.random.below(3_000);
+        if self.random.chance(10) {
+            // Somebody at another telephone answers for this one.
+            let ms = self.random.below(4_000);
+            self.book(now, ms, Event::Replacing { leg });
+        }
         match self.random.below(10) {
             0..3 => {
                 let cause = *self.random.pick(&[Cause::Busy, Cause::Declined, Cause::NotFound, Cause::ServerFailure]);

@@ -294,7 +294,7 @@ pub struct Replaces {
     pub from_tag: String,
     /// Only while it rings.
     pub early_only: bool,
-    /// The dialog here that it names, if it is one of ours that is answered.
+    /// The dialog here that it names, if it is one whose place may be taken.
     pub dialog: Option<DialogId>,
 }
 
@@ -412,9 +412,8 @@ pub struct Dial {
     pub sdp: String,
     /// Further headers. Those that steer SIP itself are left out.
     pub headers: Vec<(String, Pii<String>)>,
-    /// A call that came in and is passed on: the user part that was called before. It becomes the topmost Diversion
-    /// (RFC 5806 §3).
-    pub diverted_from: Option<Pii<String>>,
+    /// A call that came in and is sent on.
+    pub diverted: Option<Box<Diverted>>,
     /// How many hops it may take; the usual 70 when `None`. A call that is passed on has one less than it came with
     /// (RFC 7332 §4).
     pub max_forwards: Option<u8>,
@@ -430,6 +429,33 @@ pub struct Dial {
     pub credentials: Option<Login>,
     /// How long the other side may keep silent, not even saying 100; then [`Failure::Silent`]. `None`: 64·T1.
     pub silence: Option<Duration>,
+}
+
+/// How a call came that is sent on, and what its INVITE says of that.
+#[derive(Clone, Debug, Default)]
+pub struct Diverted {
+    /// The user part that was called.
+    pub from: Pii<String>,
+    /// Why it goes elsewhere.
+    pub by: Diversion,
+    /// `Diversion` says so (RFC 5806).
+    pub in_diversion: bool,
+    /// `History-Info` says so (RFC 7044).
+    pub in_history: bool,
+    /// Who had diverted it before, topmost first: values of `Diversion`.
+    pub diversions: Vec<Pii<String>>,
+    /// Where it had been before, in order: values of `History-Info`.
+    pub history: Vec<Pii<String>>,
+}
+
+/// Why a call goes elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Diversion {
+    /// A route sends it on.
+    #[default]
+    Unconditional,
+    /// It was taken, and is then transferred.
+    Deflected,
 }
 
 /// Why a call that we placed came to nothing.

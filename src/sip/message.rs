@@ -5,9 +5,9 @@ use sipx_sip::headers::{Address, ContentType, From, Reason, ReasonValue};
 use sipx_sip::session::SessionExpires;
 use sipx_sip::{Header, HeaderName, Headers, Method, Request, Response, StatusCode, Uri};
 
-use super::bodies;
 use super::event::{Caller, Dial, Invite, Transport};
 use super::refresh::TIMER;
+use super::{bodies, diverted};
 use crate::model::{Pii, limits};
 
 /// The methods we serve, as the Allow header lists them.
@@ -300,9 +300,8 @@ pub(super) fn dial(dial: &Dial, call_id: &str, tag: &str, own: &Own) -> Option<R
     put(headers, HeaderName::Contact, own.contact.clone());
     put(headers, HeaderName::Allow, ALLOW);
     put(headers, HeaderName::UserAgent, own.agent.clone());
-    if let Some(called) = &dial.diverted_from {
-        let called = escape_user(called.reveal());
-        put(headers, name("Diversion"), format!("<sip:{called}@{}>;reason=unconditional;counter=1", own.host));
+    if let Some(diverted) = &dial.diverted {
+        diverted::write(headers, diverted, &dial.to, own);
     }
     if let Some(refer) = &dial.referred {
         if let Some(replaces) = &refer.replaces {
@@ -356,7 +355,7 @@ fn quoted(display: &str) -> String {
 }
 
 /// Escapes what RFC 3261 §25.1 does not allow in a user part.
-fn escape_user(user: &str) -> String {
+pub(super) fn escape_user(user: &str) -> String {
     let mut out = String::new();
     for octet in user.bytes() {
         if octet.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&octet) {

@@ -15,6 +15,7 @@ mod config;
 mod counters;
 mod dialog;
 mod digest;
+mod diverted;
 mod door;
 mod event;
 mod fuzz;
@@ -48,8 +49,8 @@ pub use config::{ClientCertificates, SipConfig, SipError, SipTimers, SipTls, Tls
 pub use counters::SipCounters;
 pub use digest::Login;
 pub use event::{
-    By, Caller, Denial, Dial, DialogId, Failure, Invite, Loss, Refer, ReferNews, ReferOrder, Replaces, SipCommand,
-    SipEvent, Terms, Transport,
+    By, Caller, Denial, Dial, DialogId, Diversion, Diverted, Failure, Invite, Loss, Refer, ReferNews, ReferOrder,
+    Replaces, SipCommand, SipEvent, Terms, Transport,
 };
 #[doc(hidden)]
 pub use fuzz::{fuzz_door, fuzz_header};

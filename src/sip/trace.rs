@@ -125,6 +125,13 @@ impl Tracer {
         }
     }
 
+    /// Lets a dialog's messages go; nobody wants to read them.
+    pub(super) fn forget(&self, id: DialogId) {
+        let mut shelf = self.shelf();
+        shelf.over.retain(|over| *over != id);
+        shelf.remove(id);
+    }
+
     /// Takes a dialog's messages, written out.
     pub(super) fn take(&self, id: DialogId, now: Instant) -> Trace {
         let mut shelf = self.shelf();

@@ -224,6 +224,15 @@ impl Uac {
         }
     }
 
+    /// As [`Session::replaceable`]. RFC 3891 §3: of early dialogs only those that we began; the INVITE is then canceled.
+    pub(super) fn replaceable(&self, tag: &[u8], early_only: bool) -> Result<(), u16> {
+        match &self.state {
+            State::Talking { session, .. } => session.replaceable(tag, early_only),
+            State::Ringing if self.forks.iter().any(|fork| fork.tag == tag) => Ok(()),
+            State::Calling | State::CallingToCancel(_) | State::Ringing | State::Canceling | State::Over => Err(481),
+        }
+    }
+
     pub(super) fn is_from_peer(&self, request: &Request) -> bool {
         match &self.state {
             State::Talking { session, .. } => session.is_from_peer(request) || self.is_surplus(request),

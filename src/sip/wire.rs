@@ -143,6 +143,11 @@ impl Sip {
         self.tracer.take(dialog, Instant::now())
     }
 
+    /// Lets the messages of a dialog go, which nobody is going to read.
+    pub fn forget_trace(&self, dialog: DialogId) {
+        self.tracer.forget(dialog);
+    }
+
     /// A name for a call that is about to be placed with [`SipCommand::Dial`].
     pub fn new_dialog(&self) -> DialogId {
         next_id()
@@ -311,6 +316,7 @@ impl Wire {
             Verdict::Answer(response) => {
                 if !response.status.is_success() {
                     self.counts.refuse(response.status.code());
+                    say_refused(&incoming, trunk.as_deref(), &response);
                 }
                 return self.respond(&incoming.key, *response);
             }
@@ -431,13 +437,14 @@ impl Wire {
     fn replaced(&self, replaces: &Replaces) -> Result<DialogId, u16> {
         let name = (replaces.call_id.clone().into_bytes(), replaces.to_tag.clone().into_bytes());
         let id = self.names.get(&name).copied().ok_or(481_u16)?;
-        let session = self.calls.get(&id).and_then(|call| call.leg.session());
-        match session.filter(|session| session.may_be_replaced_by(replaces.from_tag.as_bytes())) {
-            // It asked for one that is not answered yet, and it has been.
-            Some(_) if replaces.early_only => Err(486),
-            Some(_) => Ok(id),
-            None => Err(481),
+        let tag = replaces.from_tag.as_bytes();
+        match self.calls.get(&id).map(|call| &call.leg) {
+            Some(Leg::Out(uac)) => uac.replaceable(tag, replaces.early_only),
+            // One that is not answered yet was not begun by us.
+            Some(Leg::In(uas)) => uas.session().ok_or(481_u16)?.replaceable(tag, replaces.early_only),
+            Some(Leg::Lookup(_)) | None => Err(481),
         }
+        .map(|()| id)
     }
 
     async fn on_cancel(&mut self, key: TransactionKey, cancel: &Request, tag: &str) {
@@ -772,6 +779,14 @@ impl Call {
 }
 
 /// 256 random bits, for the guard's nonces.
+/// A trunk's call that the door turns away is worth a line: somebody there can mend it. What a trunk may ask in a second
+/// is bounded before.
+fn say_refused(incoming: &Incoming, trunk: Option<&str>, response: &Response) {
+    let Some(trunk) = trunk.filter(|_| incoming.request.method == Method::Invite) else { return };
+    let (source, status) = (incoming.peer.addr.ip(), response.status.code());
+    tracing::warn!(%source, trunk, status, reason = message::reason_phrase(status), "a trunk's call is refused at the door");
+}
+
 fn new_key() -> [u8; 32] {
     let words: Vec<u8> = std::iter::repeat_with(new_token).take(4).flat_map(String::into_bytes).collect();
     Sha256::digest(words).into()

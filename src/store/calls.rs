@@ -3,7 +3,8 @@
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{CallOpen, CallRecord, Direction, NewEvent, NewJob, Store, StoreError, begin, database, limit};
+use super::scribe::{Begun, Ended, EndedRow, Paper};
+use super::{CallOpen, CallRecord, Direction, NewEvent, NewJob, Store, StoreError, database, limit};
 use crate::call::Status;
 use crate::model::{CallId, Pii, Verification};
 
@@ -13,9 +14,14 @@ impl Store {
     /// # Errors
     /// When the database fails; the call goes on, and its end writes the row.
     pub async fn begin_call(&self, open: &CallOpen) -> Result<(), StoreError> {
-        let failed = database("write that a call began");
-        let mut connection = self.quick().await?;
-        self.insert_open(&mut connection, open).await.map_err(failed)
+        let begun = Begun {
+            id: open.id.to_string(),
+            status: word(Status::InProgress),
+            began_ms: open.began_unix_ms,
+            open: write_open(open),
+        };
+        self.scribe()?.write(Paper::Begun(begun)).await?;
+        Ok(())
     }
 
     /// Ends a call: record, events, deliveries and jobs, all or nothing, on the disk when it returns. `false` when the
@@ -30,20 +36,14 @@ impl Store {
         jobs: &[NewJob],
         now_unix_ms: i64,
     ) -> Result<bool, StoreError> {
-        let failed = database("write the end of a call");
-        let mut connection = self.durable().await?;
-        let mut transaction = begin(&mut connection).await.map_err(&failed)?;
-        if !self.close_call(&mut transaction, record, now_unix_ms).await.map_err(&failed)? {
-            return Ok(false);
-        }
-        for event in events {
-            insert_event(&mut transaction, event).await.map_err(&failed)?;
-        }
-        for job in jobs {
-            insert_job(&mut transaction, job, now_unix_ms).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)?;
-        Ok(true)
+        let row = EndedRow {
+            id: record.id.to_string(),
+            status: word(record.status),
+            ended_ms: now_unix_ms,
+            record: serde_json::to_string(record).expect("a record is plain data with text keys"),
+        };
+        let ended = Ended { row, events: events.to_vec(), jobs: jobs.to_vec() };
+        self.scribe()?.write(Paper::Ended(Box::new(ended))).await
     }
 
     /// Calls that earlier processes left open, oldest first. Whoever starts the gateway ends them with
@@ -100,54 +100,9 @@ impl Store {
             sqlx::query_scalar(sql).fetch_one(&self.readers).await.map_err(database("count open calls"))?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
-
-    async fn insert_open(&self, connection: &mut SqliteConnection, open: &CallOpen) -> Result<(), sqlx::Error> {
-        let sql = "INSERT INTO calls (id, boot, status, began_ms, open) VALUES (?, ?, ?, ?, ?)
-                   ON CONFLICT (id) DO NOTHING";
-        sqlx::query(sql)
-            .bind(open.id.to_string())
-            .bind(&*self.boot)
-            .bind(word(Status::InProgress))
-            .bind(open.began_unix_ms)
-            .bind(write_open(open))
-            .execute(connection)
-            .await?;
-        Ok(())
-    }
-
-    // `false` when it is closed already. A call whose begin could not be written is written now.
-    async fn close_call(
-        &self,
-        connection: &mut SqliteConnection,
-        record: &CallRecord,
-        now_unix_ms: i64,
-    ) -> Result<bool, sqlx::Error> {
-        let sql = "INSERT INTO calls (id, boot, status, began_ms, ended_ms, open, record)
-                   VALUES (?1, ?2, ?3, ?4, ?4, '{}', ?5)
-                   ON CONFLICT (id) DO UPDATE SET status = ?3, ended_ms = ?4, record = ?5 WHERE record IS NULL";
-        let done = sqlx::query(sql)
-            .bind(record.id.to_string())
-            .bind(&*self.boot)
-            .bind(word(record.status))
-            .bind(now_unix_ms)
-            .bind(serde_json::to_string(record).expect("a record is plain data with text keys"))
-            .execute(connection)
-            .await?;
-        Ok(done.rows_affected() == 1)
-    }
 }
 
-async fn insert_event(connection: &mut SqliteConnection, event: &NewEvent) -> Result<(), sqlx::Error> {
-    let sql = "INSERT INTO events (id, kind, call, created_ms, body) VALUES (?, ?, ?, ?, ?)
-               ON CONFLICT (id) DO NOTHING";
-    sqlx::query(sql)
-        .bind(&event.id)
-        .bind(&event.kind)
-        .bind(event.call.to_string())
-        .bind(event.created_unix_ms)
-        .bind(event.body.reveal())
-        .execute(&mut *connection)
-        .await?;
+pub(super) async fn insert_deliveries(connection: &mut SqliteConnection, event: &NewEvent) -> Result<(), sqlx::Error> {
     // An endpoint that asked not to be called gets a row all the same: it can be replayed when it is back.
     let sql = "INSERT INTO deliveries (event, endpoint, due_ms, state, ended_ms, last)
                SELECT ?1, ?2, ?3,
@@ -160,7 +115,11 @@ async fn insert_event(connection: &mut SqliteConnection, event: &NewEvent) -> Re
     Ok(())
 }
 
-async fn insert_job(connection: &mut SqliteConnection, job: &NewJob, now_unix_ms: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn insert_job(
+    connection: &mut SqliteConnection,
+    job: &NewJob,
+    now_unix_ms: i64,
+) -> Result<(), sqlx::Error> {
     let sql = "INSERT INTO jobs (call, workflow, steps, vars, due_ms) VALUES (?, ?, ?, ?, ?)
                ON CONFLICT (call, workflow) DO NOTHING";
     sqlx::query(sql)

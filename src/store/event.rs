@@ -38,6 +38,11 @@ impl NewEvent {
         &self.id
     }
 
+    /// Who is told, by id.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
     /// The body as sent.
     pub fn body(&self) -> &Pii<String> {
         &self.body

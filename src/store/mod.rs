@@ -10,7 +10,9 @@ mod calls;
 mod deliveries;
 mod event;
 mod jobs;
+mod kept;
 mod record;
+mod scribe;
 mod traces;
 
 use std::fmt;
@@ -30,6 +32,7 @@ pub use deliveries::{ClaimedDelivery, DeliveryRecord, DeliveryState};
 pub use event::NewEvent;
 pub use jobs::{ClaimedJob, JobRecord, JobState, NewJob, StepEnd, StepRecord};
 pub use record::{CallOpen, CallRecord, Direction, RecordedConsent, RecordedIdentity, RecordedRun, RecordedTurn};
+use scribe::Scribe;
 pub use traces::{CallTrace, TracedMessage};
 
 /// The gateway's memory, in one SQLite file. Cheap to clone.
@@ -39,6 +42,8 @@ pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
     boot: Arc<str>,
+    /// `None` where only reading is allowed.
+    scribe: Option<Arc<Scribe>>,
     /// Held as long as any clone lives; the system lets go of it when the process dies, however it dies.
     _lock: Option<Arc<File>>,
 }
@@ -58,8 +63,9 @@ impl Store {
         let writer = writer.connect_with(options.clone()).await.map_err(database("open the database"))?;
         migrate(&mut *writer.acquire().await.map_err(database("open the database"))?).await?;
         let readers = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options.read_only(true));
-        let boot = Uuid::now_v7().to_string().into();
-        let store = Store { writer, readers, boot, _lock: Some(Arc::new(lock)) };
+        let boot: Arc<str> = Uuid::now_v7().to_string().into();
+        let scribe = Some(Arc::new(Scribe::start(writer.clone(), &boot)));
+        let store = Store { writer, readers, boot, scribe, _lock: Some(Arc::new(lock)) };
         store.free_claims().await?;
         Ok(store)
     }
@@ -72,11 +78,14 @@ impl Store {
         let options = options(path.as_ref()).create_if_missing(false).read_only(true);
         let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options);
         let readers = pool.await.map_err(database("open the database"))?;
-        Ok(Store { writer: readers.clone(), readers, boot: "".into(), _lock: None })
+        Ok(Store { writer: readers.clone(), readers, boot: "".into(), scribe: None, _lock: None })
     }
 
     /// Writes everything out and closes the file. Other clones can no longer use it.
     pub async fn close(&self) {
+        if let Some(scribe) = &self.scribe {
+            scribe.stop().await;
+        }
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -91,6 +100,11 @@ impl Store {
     /// power failure is done again: a claim, the mark of a delivery (which its receiver knows by its id).
     async fn quick(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
         self.connection("PRAGMA synchronous = NORMAL").await
+    }
+
+    fn scribe(&self) -> Result<&Scribe, StoreError> {
+        let none = || database("write about a call")(sqlx::Error::PoolClosed);
+        self.scribe.as_deref().ok_or_else(none)
     }
 
     async fn connection(&self, mode: &'static str) -> Result<PoolConnection<Sqlite>, StoreError> {
@@ -185,8 +199,11 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 const READERS: u32 = 4;
 
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_sip_trace.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_sip_trace.sql"),
+    include_str!("migrations/0003_kept.sql"),
+];
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let failed = database("bring the store to this version");

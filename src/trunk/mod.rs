@@ -37,6 +37,8 @@ pub struct Trunk {
     pub leads_codecs: bool,
     /// How keys come and go.
     pub dtmf: Dtmf,
+    /// Silence is described and not sent, where the peer takes that.
+    pub comfort_noise: bool,
     /// Who may call us from it.
     pub inbound: Inbound,
     /// How we call out through it; `None`: we do not.
@@ -132,13 +134,33 @@ pub struct Outbound {
     pub caller: CallerPolicy,
     /// Headers of our INVITEs.
     pub headers: Vec<HeaderOut>,
+    /// On which calls `Diversion` says who was called before (RFC 5806).
+    pub diversion: Telling,
+    /// On which calls `History-Info` says so (RFC 7044).
+    pub history_info: Telling,
     /// How often OPTIONS asks each gateway for a sign of life; `None`: never, and all count as up.
     pub probe: Option<Duration>,
     /// Which numbers may be dialled.
     pub dialling: Dialling,
+    /// What numbers cost, by how they begin: `+39`, or nothing for all others.
+    pub prices: Vec<(String, Price)>,
 }
 
 impl Outbound {
+    /// What a number costs: the price with the longest beginning that fits. `None` when nobody said.
+    pub fn price_of(&self, number: &str, e164: Option<&str>) -> Option<Price> {
+        let fits = |begins: &String| number.starts_with(begins.as_str()) || e164.is_some_and(|e| e.starts_with(begins));
+        let fitting = self.prices.iter().filter(|(begins, _)| fits(begins));
+        fitting.max_by_key(|(begins, _)| begins.len()).map(|(_, price)| *price)
+    }
+
+    /// Whether a SIP URI is at the host of one of the gateways, so that the call is the trunk's as one to a number is.
+    pub fn is_home_of(&self, uri: &str) -> bool {
+        let home =
+            |gateway: &String| host_of(gateway).zip(host_of(uri)).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
+        self.gateways.iter().any(home)
+    }
+
     /// The request URI at one gateway for an address: a number becomes the user part of the gateway's URI, a SIP URI
     /// stays as it is.
     pub fn uri_of(&self, gateway: &str, to: &Address) -> String {
@@ -153,6 +175,31 @@ impl Outbound {
             },
         }
     }
+}
+
+/// The host of a SIP URI, an IPv6 address without its brackets. `None` when more than one could be meant.
+pub fn host_of(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once(':')?;
+    let rest = rest.split(['?', ';']).next()?;
+    // The user part may hold an escaped @ only; and a parameter of the user part may not hide a second host.
+    let place = rest.rsplit('@').next()?;
+    let host = match place.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?,
+        None => place.split(':').next()?,
+    };
+    (!host.is_empty() && uri.matches('@').count() <= 1).then_some(host)
+}
+
+/// On which calls something is told about those that were called before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Telling {
+    /// On none.
+    Never,
+    /// On those that a route sends on.
+    #[default]
+    Forwards,
+    /// On transfers of a caller as well.
+    Always,
 }
 
 /// How a number is written towards a peer.
@@ -220,6 +267,27 @@ pub struct Dialling {
     pub hosts: Vec<String>,
 }
 
+/// What a call costs. Amounts are millionths of whatever money the admin counts in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    /// For being answered.
+    pub per_call: i64,
+    /// For each minute.
+    pub per_minute: i64,
+    /// Time is charged in steps of this length, each as soon as it begins; 0 is taken as a millisecond.
+    pub step: Duration,
+}
+
+impl Price {
+    /// What a call costs that has been up for so long.
+    pub fn of_ms(&self, up_ms: i64) -> i64 {
+        let step_ms = i64::try_from(self.step.as_millis()).unwrap_or(i64::MAX).max(1);
+        let charged_ms = up_ms.max(0).saturating_add(step_ms - 1) / step_ms * step_ms;
+        let time = i128::from(self.per_minute) * i128::from(charged_ms) / 60_000;
+        self.per_call.saturating_add(i64::try_from(time).unwrap_or(i64::MAX))
+    }
+}
+
 /// How we register with a trunk (RFC 3261 §10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
@@ -247,6 +315,8 @@ pub struct TrunkLimits {
     pub minutes_per_day: Option<u32>,
     /// New outbound calls of one agent in one hour.
     pub calls_per_agent_hour: Option<u32>,
+    /// Money spent on calls in one day (UTC), in millionths.
+    pub spend_per_day: Option<i64>,
 }
 
 /// What is agreed on dialogs.
@@ -354,6 +424,43 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_call_is_charged_in_steps_that_have_begun() {
+        let price = Price { per_call: 50_000, per_minute: 120_000, step: Duration::from_secs(30) };
+
+        assert_eq!(price.of_ms(0), 50_000);
+        assert_eq!(price.of_ms(1), 110_000);
+        assert_eq!(price.of_ms(30_000), 110_000);
+        assert_eq!(price.of_ms(30_001), 170_000);
+        assert_eq!(Price { per_minute: i64::MAX, ..price }.of_ms(i64::MAX / 2), i64::MAX);
+    }
+
+    #[test]
+    fn the_longest_beginning_has_the_price() {
+        let price = |per_minute| Price { per_minute, ..Price::default() };
+        let prices = vec![("+44".into(), price(1)), ("+447".into(), price(2)), ("187".into(), price(3))];
+        let out = Outbound { prices, ..outbound("sip:gw.example") };
+
+        assert_eq!(out.price_of("07700900123", Some("+447700900123")), Some(price(2)));
+        assert_eq!(out.price_of("+442079460000", None), Some(price(1)));
+        assert_eq!(out.price_of("187", None), Some(price(3)));
+        assert_eq!(out.price_of("+390212345678", None), None);
+    }
+
+    #[test]
+    fn addresses_at_a_gateways_host_are_the_trunks() {
+        let out = outbound("sip:Sbc.example:5070;transport=tcp");
+
+        for home in ["sip:200@sbc.example", "sips:200@SBC.example:5061;transport=tls"] {
+            assert!(out.is_home_of(home), "{home}");
+        }
+        for strange in ["sip:200@other.example", "sip:sbc.example@other.example", "sip:a@other.example;x=@sbc.example"]
+        {
+            assert!(!out.is_home_of(strange), "{strange}");
+        }
+        assert!(outbound("sip:[2001:db8::1]:5060").is_home_of("sip:200@[2001:db8::1]"));
+    }
+
+    #[test]
     fn a_dialled_number_is_written_as_the_trunk_wants_it() {
         let out = Outbound { prefix: "99".into(), format: NumberFormat::Digits, ..outbound("sip:gw.example") };
         let dialled = |to: &str| trunk().dialled_uri(&out, "sip:gw.example", &to.parse().unwrap());
@@ -373,6 +480,7 @@ pub(crate) mod tests {
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             leads_codecs: false,
             dtmf: Dtmf::default(),
+            comfort_noise: false,
             inbound: Inbound::default(),
             outbound: None,
             registration: None,
@@ -393,8 +501,11 @@ pub(crate) mod tests {
             prefix: String::new(),
             caller: CallerPolicy::default(),
             headers: Vec::new(),
+            diversion: Telling::default(),
+            history_info: Telling::Never,
             probe: None,
             dialling: Dialling::default(),
+            prices: Vec::new(),
         }
     }
 }

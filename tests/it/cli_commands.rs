@@ -76,6 +76,52 @@ fn a_route_is_explained_and_its_outcome_is_the_exit_code() {
 }
 
 #[test]
+fn a_caller_is_recognised_as_at_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(
+        "gateway.toml",
+        "version = 1\n[sip]\nudp = [\"127.0.0.1:5060\"]\n[media]\naddress = \"127.0.0.1\"\nloopback_only = true\n",
+    );
+    write("routes.toml", "version = 1\n[[route]]\ncalled = \"*\"\nagent = \"echo\"\n");
+    write("agents/echo.toml", "version = 1\ntitle = \"E\"\nconnector = \"echo\"\n");
+    let trunk = |id: &str, inbound: &str| {
+        write(&format!("trunks/{id}.toml"), &format!("version = 1\ntitle = \"{id}\"\n{inbound}"));
+    };
+    trunk("net", "[inbound]\nallowed_addresses = [\"192.0.2.0/24\"]\n");
+    trunk("names", "[inbound]\ntls_names = [\"sbc.example\"]\n");
+    trunk("office", "[inbound.login]\nusername = \"office\"\npassword = { env = \"NOT_SET_HERE\" }\n");
+    trunk(
+        "bound",
+        "[inbound]\nover_registration = true\n[registration]\nregistrars = [\"sip:192.0.2.9\"]\naor = \"sip:us@carrier.example\"\n",
+    );
+    let dir = folder.path().display().to_string();
+    let whose = |arguments: &[&str]| {
+        let output = ringback(&[&["route-test", "--config-dir", &dir, "--json", "--called", "1"], arguments].concat());
+        let json: Value = serde_json::from_str(&stdout(&output)).unwrap_or(Value::Null);
+        let why = json["trunk_because"].as_str().or(json["outcome"]["why"].as_str()).unwrap_or("").to_owned();
+        (output.status.code().unwrap(), json["trunk"].as_str().unwrap_or("").to_owned(), why)
+    };
+    let told = |code: i32, trunk: &str, why: &str| (code, trunk.to_owned(), why.to_owned());
+
+    assert_eq!(whose(&["--source", "192.0.2.7"]), told(0, "net", "192.0.2.7 lies in 192.0.2.0/24"));
+    assert_eq!(whose(&["--tls-name", "SBC.example"]), told(0, "names", "the certificate bears sbc.example"));
+    assert_eq!(whose(&["--source", "198.51.100.1", "--login", "office"]), told(0, "office", "the password of office"));
+    assert_eq!(whose(&["--registered", "bound"]).1, "bound");
+    // A network is known before a password is asked for, and a certificate before both.
+    assert_eq!(whose(&["--source", "192.0.2.7", "--login", "office"]).1, "net");
+    assert_eq!(whose(&["--source", "192.0.2.7", "--tls-name", "sbc.example"]).1, "names");
+    let (code, _, why) = whose(&["--source", "198.51.100.1"]);
+    assert!(code == 3 && why.contains("try --login office"), "{why}");
+    assert_eq!(whose(&["--registered", "net"]).0, 2, "that one registers nowhere");
+    assert_eq!(whose(&["--trunk", "net", "--login", "office"]).0, 2, "one or the other");
+}
+
+#[test]
 fn a_call_out_is_shown_as_the_trunk_would_see_it() {
     let test = |number: &str| {
         let arguments = [

@@ -97,6 +97,49 @@ async fn a_leg_that_lasts_too_long_is_hung_up() {
     assert_eq!(record.duration, 1, "{}", record.end_reason);
 }
 
+#[tokio::test]
+async fn money_is_spent_up_to_the_cap_and_not_on_numbers_without_a_price() {
+    let price = "[[outbound.price]]\nprefix = \"+44\"\nper_minute = 0.2\n[limits]\nspend_per_day = 0.3\n";
+    let crm = Crm::open(&[("/contacts", Answer::Says(200, r#"{"phone": "+442079460000"}"#))]).await;
+    let mut colleague = serve().await;
+    let house = House::open(crm, &files("country = \"GB\"\n", price, &colleague.0)).await;
+
+    for _ in 0..2 {
+        call(&house).await;
+    }
+    house.gateway.drain(Duration::from_secs(20)).await;
+    let records = house.gateway.store().calls(10).await.expect("the store answers");
+    let codes: Vec<&str> = records.iter().rev().map(|record| record.runs[1].code.as_str()).collect();
+
+    assert_eq!(codes, ["transferred", "declined"], "a minute costs more than what is left");
+    assert!(colleague.1.until(soon(), |bell| bell.answered == 1).await);
+    let metrics = observe::render();
+    assert!(metrics.contains(r#"ringback_dials_refused_total{rule="spend_per_day"}"#), "{metrics}");
+
+    let elsewhere = price.replace("+44\"", "+39\"");
+    let (record, rang) = transferred("+442079460000", "country = \"GB\"\n", &elsewhere).await;
+    assert_eq!((record.runs[1].code.as_str(), rang), ("declined", 0));
+}
+
+#[tokio::test]
+async fn a_call_that_runs_into_the_cap_is_ended() {
+    let price = "[[outbound.price]]\nprefix = \"\"\nper_minute = 6\nstep_s = 1\n[limits]\nspend_per_day = 0.4\n";
+    let crm = Crm::open(&[("/contacts", Answer::Says(200, r#"{"phone": "+442079460000"}"#))]).await;
+    let colleague = phone().await;
+    let files = files("country = \"GB\"\n", price, &colleague.address().to_string());
+    let manner = Manner::Answer { after: Duration::from_millis(50), say: None, hang_up_after: None };
+    let mut colleague = colleague.serve(manner).await.unwrap();
+    let house = House::open(crm, &files).await;
+
+    call(&house).await;
+    let report = colleague.report().await.expect("the colleague's call is over");
+    let record = house.record().await;
+
+    assert_eq!(report.ending, Ending::TheyHungUp);
+    assert_eq!(record.runs[1].code, "transferred");
+    assert!(observe::render().contains(r#"ringback_dials_cut_total{trunk="carrier"}"#));
+}
+
 /// One call whose caller the CRM knows by this number, to which the flow transfers. How often the colleague's telephone
 /// was answered comes second.
 async fn transferred(number: &str, trunk: &str, tables: &str) -> (CallRecord, u64) {

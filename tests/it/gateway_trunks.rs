@@ -133,6 +133,39 @@ async fn what_only_a_start_changes_is_named() {
     house.gateway.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_prompts_and_roots_are_read_again() {
+    let root = || {
+        let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    let hooks = |url: &str| {
+        format!(
+            "version = 1\n[[endpoint]]\nid = \"crm\"\nurl = \"{url}\"\nsecret = {{ file = \"secrets/hooks\" }}\n\
+             events = [\"call.ended\"]\n"
+        )
+    };
+    let secret = ("secrets/hooks", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned());
+    let house = house(&[("signers.pem", root()), ("webhooks.toml", hooks("http://CRM/old")), secret]).await;
+    let address = house.crm.address;
+    house.write("webhooks.toml", &hooks(&format!("http://{address}/new")));
+    house.write("signers.pem", &root());
+    house.change("gateway.toml", "audio-fixtures", "tests");
+
+    let done = house.gateway.reload().await.expect("the files are right");
+    let mut caller = caller(&house, "100");
+    caller.connect();
+    caller.hang_up();
+    crate::outside::until("the new receiver is told", || async { (!house.crm.asked().is_empty()).then_some(()) }).await;
+
+    assert_eq!((done.needs_a_start.len(), house.crm.asked()), (0, vec!["/new".to_owned()]));
+    // What cannot be used changes nothing, and the former receiver stays.
+    house.write("secrets/hooks", "none");
+    let refused = house.gateway.reload().await.expect_err("a secret that is none");
+    assert!(refused.to_string().contains("crm") && refused.to_string().contains("nothing is changed"), "{refused}");
+    house.gateway.shutdown().await;
+}
+
 async fn house(files: &[(&str, String)]) -> House {
     let desk = "version = 1\ntitle = \"D\"\nconnector = \"echo\"\n";
     let mut all = vec![("agents/desk.toml", desk.to_owned())];

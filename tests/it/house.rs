@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,8 +42,13 @@ impl House {
 
     /// As [`House::open`], with these tables more in `gateway.toml`.
     pub(crate) async fn open_with(crm: Crm, files: Files<'_>, tables: &str) -> House {
+        House::open_among(crm, files, tables, PORTS).await
+    }
+
+    /// As [`House::open_with`], with audio on these ports.
+    pub(crate) async fn open_among(crm: Crm, files: Files<'_>, tables: &str, ports: RangeInclusive<u16>) -> House {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut gateway = gateway_toml(dir.path(), &crm) + tables;
+        let mut gateway = gateway_toml(dir.path(), &crm, ports) + tables;
         if files.iter().any(|(name, _)| *name == "signers.pem") {
             gateway += "[identity]\ntrust = \"signers.pem\"\n";
         }
@@ -112,8 +118,11 @@ impl House {
     }
 }
 
-fn gateway_toml(dir: &Path, crm: &Crm) -> String {
+const PORTS: RangeInclusive<u16> = 30_000..=39_999;
+
+fn gateway_toml(dir: &Path, crm: &Crm, ports: RangeInclusive<u16>) -> String {
     let data = dir.join("data");
+    let (first, last) = ports.into_inner();
     format!(
         r#"version = 1
 [sip]
@@ -121,8 +130,8 @@ udp = ["127.0.0.1:0"]
 tcp = ["127.0.0.1:0"]
 [media]
 address = "127.0.0.1"
-port_first = 30000
-port_last = 39999
+port_first = {first}
+port_last = {last}
 threads = 1
 loopback_only = true
 [store]

@@ -25,7 +25,18 @@ impl Kamailio {
     /// Takes calls at `proxy` to the gateway, and the gateway's own calls to `world`. It is ready when the gateway has
     /// answered its OPTIONS.
     fn start(proxy: SocketAddr, gateway: &str, world: SocketAddr) -> Kamailio {
-        Kamailio::start_with(proxy, gateway, world, "")
+        Kamailio::start_with(proxy, gateway, world, &[])
+    }
+
+    /// The same, and it asks the gateway for this password, whoever the user is.
+    fn start_with_password(proxy: SocketAddr, gateway: &str, world: SocketAddr, password: &str) -> Kamailio {
+        let ask = format!(
+            "if (!pv_proxy_authenticate(\"proxy.example\", \"{password}\", \"0\")) {{\n\
+             xlog(\"L_NOTICE\", \"ringback-test: challenges $rm\\n\");\nproxy_challenge(\"proxy.example\", \"1\");\nexit;\n}}\n\
+             consume_credentials();"
+        );
+        let auth = [("#@AUTH@", "loadmodule \"auth.so\"".to_owned()), ("#@PASSWORD@", ask)];
+        Kamailio::start_with(proxy, gateway, world, &auth)
     }
 
     /// The same, with TLS beside the others: it shows its certificate, and asks for the other's.
@@ -40,21 +51,17 @@ impl Kamailio {
             cards.path("proxy.key"),
             cards.path("ca.pem"),
         );
-        Kamailio::start_with(proxy, gateway, world, &tls)
+        Kamailio::start_with(proxy, gateway, world, &[("#@TLS@", tls)])
     }
 
-    fn start_with(proxy: SocketAddr, gateway: &str, world: SocketAddr, tls: &str) -> Kamailio {
+    fn start_with(proxy: SocketAddr, gateway: &str, world: SocketAddr, more: &[(&str, String)]) -> Kamailio {
         let folder = tempfile::tempdir().unwrap();
         let config = fs::read_to_string(root().join("tests/interop/kamailio/proxy.cfg")).unwrap();
         let here = folder.path().display().to_string();
-        let config = [
-            ("@PROXY@", proxy.to_string()),
-            ("@WORLD@", world.to_string()),
-            ("@FOLDER@", here.clone()),
-            ("#@TLS@", tls.to_owned()),
-        ]
-        .iter()
-        .fold(config, |config, (word, value)| config.replace(word, value));
+        let config = [("@PROXY@", proxy.to_string()), ("@WORLD@", world.to_string()), ("@FOLDER@", here.clone())]
+            .iter()
+            .chain(more)
+            .fold(config, |config, (word, value)| config.replace(word, value));
         fs::write(folder.path().join("proxy.cfg"), config).unwrap();
         // 9: to be asked, and not to be used before it has answered.
         fs::write(folder.path().join("gateways.list"), format!("1 {gateway} 9 0\n")).unwrap();
@@ -149,6 +156,39 @@ fn interop_kamailio_passes_transfers_to_a_colleague() {
 
     let event = rig.mock.event().json();
     assert_eq!(event["data"]["status"], "TRANSFERRED", "{event}");
+}
+
+#[test]
+fn interop_kamailio_asks_for_a_password_and_is_content() {
+    let _machine = shared();
+    let (proxy, colleague) = (free_port(), free_port());
+    let rig = Rig::new(&[]);
+    let workflow = rig.path().join("sip-config/workflows/switchboard.toml");
+    let by_number = fs::read_to_string(&workflow).unwrap().replace("sip:desk@127.0.0.1:9", "+441632960123");
+    fs::write(workflow, by_number).unwrap();
+    rig.write("secrets/proxy", "sesame\n");
+    rig.write(
+        "trunks/carrier.toml",
+        &format!(
+            "version = 1\ntitle = \"Kamailio\"\n[inbound]\nallowed_addresses = [\"127.0.0.0/8\"]\n\
+             [outbound]\nuri = \"sip:{proxy}\"\n[outbound.login]\nusername = \"alice\"\n\
+             password = {{ file = \"secrets/proxy\" }}\n"
+        ),
+    );
+    let mut gateway = Gateway::start(&rig);
+    let hop = format!("sip:{};transport=tcp", gateway.tcp);
+    let mut kamailio = Kamailio::start_with_password(proxy, &hop, colleague, "sesame");
+    let answers = Sipp::target("uas_answer.xml", colleague);
+
+    let caller = Sipp::caller("uac_routed.xml", proxy, "201", &["-m", "1", "-d", "4000"]);
+    kamailio.passed("challenges INVITE");
+    kamailio.passed("outbound INVITE");
+    caller.succeeds(secs(60));
+    answers.succeeds(secs(20));
+
+    assert_eq!(rig.mock.event().json()["data"]["status"], "TRANSFERRED");
+    assert!(!gateway.log().contains("sesame"), "the password is in the log");
+    gateway.assert_well();
 }
 
 #[test]

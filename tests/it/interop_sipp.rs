@@ -233,51 +233,6 @@ fn interop_a_thousand_calls_with_audio_fail_nowhere() {
     gateway.assert_well();
 }
 
-#[test]
-fn interop_sipp_changes_a_dialog_in_every_way() {
-    let _machine = shared();
-    let rig = Rig::new(&[]);
-    let mut gateway = Gateway::start(&rig);
-
-    let changes = Sipp::caller("uac_changes.xml", gateway.udp, "102", &["-m", "20", "-r", "5", "-d", "200"]);
-    assert_no_failure(&changes.succeeds(secs(60)), "20");
-    let late = Sipp::caller("uac_no_offer.xml", gateway.udp, "102", &["-m", "5", "-r", "5", "-d", "200"]);
-    assert_no_failure(&late.succeeds(secs(60)), "5");
-
-    gateway.assert_well();
-}
-
-#[test]
-fn interop_a_thousand_calls_that_change_fail_nowhere() {
-    let _machine = alone();
-    let rig = Rig::new(&[]);
-    let mut gateway = Gateway::start(&rig);
-
-    let load = ["-m", "1000", "-r", "40", "-l", "300", "-d", "500"];
-    let changes = Sipp::caller("uac_changes.xml", gateway.udp, "102", &load);
-
-    assert_no_failure(&changes.succeeds(secs(180)), "1000");
-    gateway.assert_well();
-}
-
-#[test]
-fn interop_a_target_is_heard_before_it_answers() {
-    let _machine = shared();
-    let target = free_port();
-    let rig = Rig::new(&[target]);
-    let mut gateway = Gateway::start(&rig);
-    let early = Sipp::target("uas_early.xml", target);
-    let mut caller = Caller::new(gateway.udp, "201");
-
-    caller.connect();
-    caller.talk(secs(5), &[]);
-    caller.hang_up();
-
-    early.succeeds(secs(20));
-    assert_eq!(rig.mock.event().json()["data"]["status"], "TRANSFERRED");
-    gateway.assert_well();
-}
-
 pub(crate) fn assert_no_failure(statistics: &BTreeMap<String, String>, calls: &str) {
     assert_eq!(statistics.get("SuccessfulCall(C)").map(String::as_str), Some(calls), "{statistics:#?}");
     let bad = [

@@ -4,8 +4,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -14,8 +12,9 @@ use tempfile::TempDir;
 use crate::caller::Caller;
 use crate::interop_baresip::Baresip;
 use crate::interop_kamailio::Kamailio;
+use crate::interop_linphone::linphone;
 use crate::interop_sipp::Sipp;
-use crate::rig::{CALLER, GREETING, Gateway, Program, Rig, free_port, shared};
+use crate::rig::{CALLER, GREETING, Gateway, Rig, free_port, shared};
 
 /// Certificates of one authority, in files: `ca.pem`, and for each name its certificate and key, also in one.
 pub(crate) struct Cards {
@@ -24,6 +23,11 @@ pub(crate) struct Cards {
 
 impl Cards {
     fn issue(names: &[&str]) -> Cards {
+        Cards::issue_until(names, &[])
+    }
+
+    /// The same, and for these names certificates that have expired.
+    pub(crate) fn issue_until(names: &[&str], late: &[&str]) -> Cards {
         let folder = tempfile::tempdir().unwrap();
         let pair = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -31,11 +35,14 @@ impl Cards {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         fs::write(folder.path().join("ca.pem"), params.self_signed(&pair).unwrap().pem()).unwrap();
         let issuer = Issuer::new(params, pair);
-        for name in names {
+        for name in names.iter().chain(late) {
             let pair = KeyPair::generate().unwrap();
             // Everybody is on one machine, which is what they call each other by.
             let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
             params.distinguished_name.push(DnType::CommonName, *name);
+            if late.contains(name) {
+                params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            }
             let certificate = params.signed_by(&pair, &issuer).unwrap().pem();
             let write =
                 |ending: &str, text: &str| fs::write(folder.path().join(format!("{name}{ending}")), text).unwrap();
@@ -52,7 +59,15 @@ impl Cards {
 }
 
 /// A gateway that takes nobody on TLS without a certificate, and shows its own where it calls.
-fn gateway(rig: &Rig, cards: &Cards) -> (Gateway, SocketAddr) {
+pub(crate) fn tls_gateway(rig: &Rig, cards: &Cards) -> (Gateway, SocketAddr) {
+    with_tls(rig, cards);
+    let gateway = Gateway::start(rig);
+    let at = gateway.address("tls");
+    (gateway, at)
+}
+
+/// Writes that into the files.
+pub(crate) fn with_tls(rig: &Rig, cards: &Cards) {
     let path = rig.path().join("sip-config/gateway.toml");
     let text = fs::read_to_string(path).unwrap();
     let tls = format!(
@@ -65,9 +80,6 @@ fn gateway(rig: &Rig, cards: &Cards) -> (Gateway, SocketAddr) {
     fs::create_dir_all(&secrets).unwrap();
     fs::copy(cards.path("gateway.key"), secrets.join("tls.key")).unwrap();
     rig.write("gateway.toml", &text.replace("[media]\n", &format!("{tls}[media]\n")));
-    let gateway = Gateway::start(rig);
-    let at = gateway.address("tls");
-    (gateway, at)
 }
 
 /// A trunk whose telephones may move their calls to anybody on this machine.
@@ -85,7 +97,7 @@ fn interop_baresip_is_called_over_tls_holds_and_passes_the_caller_on() {
     let to_phone = format!("sip:ada@{};transport=tls", phone.tls_address());
     let text = fs::read_to_string(&workflow).unwrap().replace("sip:desk@127.0.0.1:9", &to_phone);
     fs::write(workflow, text).unwrap();
-    let (mut gateway, _) = gateway(&rig, &cards);
+    let (mut gateway, _) = tls_gateway(&rig, &cards);
     let bob = free_port();
     let answers = Sipp::target("uas_answer.xml", bob);
     let mut caller = Caller::new(gateway.udp, "201");
@@ -121,7 +133,7 @@ fn interop_baresip_calls_over_tls_holds_and_passes_the_agent_on() {
     let mut phone = Baresip::start_with_tls(&cards.path("ada.both"), &cards.path("ca.pem"));
     let rig = Rig::new(&[]);
     rig.write("trunks/carrier.toml", TELEPHONES);
-    let (mut gateway, at) = gateway(&rig, &cards);
+    let (mut gateway, at) = tls_gateway(&rig, &cards);
     let bob = free_port();
     let leaves = Sipp::target_with("uas_leaves.xml", bob, &["-d", "1000"]);
 
@@ -146,6 +158,16 @@ fn interop_baresip_calls_over_tls_holds_and_passes_the_agent_on() {
     gateway.assert_well();
 }
 
+/// Linphone's certificate, and whom it believes.
+fn with_cards(cards: &Cards) -> String {
+    format!(
+        "root_ca={}\nverify_server_certs=1\nverify_server_cn=1\nclient_cert_chain={}\nclient_cert_key={}\n",
+        cards.path("ca.pem"),
+        cards.path("ada.pem"),
+        cards.path("ada.key"),
+    )
+}
+
 #[test]
 fn interop_linphone_connects_its_two_calls_over_tls() {
     let _machine = shared();
@@ -162,9 +184,9 @@ fn interop_linphone_connects_its_two_calls_over_tls() {
     // Linphone describes its audio with this machine's own address, whatever its signalling is bound to.
     let text = fs::read_to_string(rig.path().join("sip-config/gateway.toml")).unwrap();
     rig.write("gateway.toml", &text.replace("loopback_only = true\n", ""));
-    let (mut gateway, at) = gateway(&rig, &cards);
+    let (mut gateway, at) = tls_gateway(&rig, &cards);
     let leaves = Sipp::target_with("uas_leaves.xml", bob, &["-d", "8000"]);
-    let mut phone = linphone(&cards, rig.path());
+    let mut phone = linphone(rig.path(), &with_cards(&cards));
     // It knows no addresses in certificates.
     let dial = |number: &str| format!("call sip:{number}@localhost:{};transport=tls", at.port());
 
@@ -186,41 +208,13 @@ fn interop_linphone_connects_its_two_calls_over_tls() {
     gateway.assert_well();
 }
 
-/// A softphone that can connect two calls of its own (RFC 5589 §7), which baresip cannot.
-fn linphone(cards: &Cards, folder: &Path) -> Program {
-    let home = folder.join("linphone");
-    fs::create_dir_all(home.join(".local/share/linphone")).unwrap();
-    let [udp, tcp, tls] = std::array::from_fn(|_| free_port().port());
-    let settings = format!(
-        "[sip]\nsip_port={udp}\nsip_tcp_port={tcp}\nsip_tls_port={tls}\nbind_address=127.0.0.1\nroot_ca={}\n\
-         verify_server_certs=1\nverify_server_cn=1\nclient_cert_chain={}\nclient_cert_key={}\nguess_hostname=0\n\
-         contact=\"Ada\" <sip:ada@127.0.0.1>\nauto_net_state_mon=0\nmedia_encryption=none\n\
-         [rtp]\naudio_rtp_port=15700-15798\n[video]\nenabled=0\ncapture=0\ndisplay=0\nautomatically_initiate=0\n\
-         automatically_accept=0\n",
-        cards.path("ca.pem"),
-        cards.path("ada.pem"),
-        cards.path("ada.key"),
-    );
-    fs::write(home.join("settings"), settings).unwrap();
-    let mut command = Command::new("stdbuf");
-    command.args(["-oL", "linphonec", "-c"]).arg(home.join("settings")).current_dir(&home);
-    for name in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
-        command.env(name, &home);
-    }
-    let mut phone = Program::start_obedient(command);
-    phone.order("soundcard use files");
-    phone.order("ipv6 disable");
-    phone.says("ipv6 use disabled", secs(20));
-    phone
-}
-
 #[test]
 fn interop_kamailio_passes_calls_over_mutual_tls() {
     let _machine = shared();
     let cards = Cards::issue(&["gateway", "proxy"]);
     let proxy = free_port();
     let rig = Rig::new(&[]);
-    let (mut gateway, at) = gateway(&rig, &cards);
+    let (mut gateway, at) = tls_gateway(&rig, &cards);
     let mut kamailio = Kamailio::start_with_tls(proxy, &format!("sip:{at};transport=tls"), free_port(), &cards);
 
     Sipp::caller("uac_routed.xml", proxy, "102", &["-m", "5", "-r", "5"]).succeeds(secs(60));

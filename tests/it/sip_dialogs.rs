@@ -14,6 +14,7 @@ pub(crate) const OURS: &str = "v=0\r\no=- 5 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP
 const TIMER: &str = "Supported: timer\r\nAllow: INVITE, ACK, BYE, UPDATE\r\n";
 const NO_UPDATE: &str = "Supported: timer\r\nAllow: INVITE, ACK, BYE\r\n";
 
+/// Here and not against the real binary, whose shortest interval is 90 s: three refreshes would take it 135 s.
 #[tokio::test]
 async fn we_refresh_by_update_at_half_the_interval() {
     let mut gateway = Gateway::new().await;

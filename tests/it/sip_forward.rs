@@ -27,16 +27,21 @@ impl Passage {
 
     /// The same, with more in the caller's trunk.
     pub(crate) async fn with(trunk_tail: &str) -> Passage {
+        Passage::of("", trunk_tail, "").await
+    }
+
+    /// The same, with this at the top of the caller's trunk and at its end, and under the callee's `[outbound]`.
+    pub(crate) async fn of(top: &str, trunk_tail: &str, outbound: &str) -> Passage {
         let crm = Crm::open(&[]).await;
         // The callee's address must be known before the house is.
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let at = socket.local_addr().unwrap();
         let trunk = format!(
             "version = 1\ntitle = \"B\"\n[inbound]\nallowed_addresses = [\"192.0.2.0/24\"]\n[outbound]\n\
-             uri = \"sip:{at}\"\n"
+             uri = \"sip:{at}\"\n{outbound}"
         );
         let carrier = format!(
-            "version = 1\ntitle = \"Carrier\"\n[inbound]\nallowed_addresses = [\"127.0.0.0/8\"]\n[outbound]\n\
+            "version = 1\ntitle = \"Carrier\"\n{top}[inbound]\nallowed_addresses = [\"127.0.0.0/8\"]\n[outbound]\n\
              uri = \"sip:{at}\"\n{trunk_tail}"
         );
         let files = [("routes.toml", ROUTES.to_owned()), ("trunks/b.toml", trunk), ("trunks/carrier.toml", carrier)];
@@ -142,4 +147,24 @@ async fn a_callee_who_does_not_come_is_not_rung_for_ever() {
     passage.caller.send(passage.line.ack()).await;
 
     assert_eq!(passage.house.record().await.status, ringback::call::Status::NoAnswer);
+}
+
+#[tokio::test]
+async fn a_trunk_is_told_of_those_who_were_called_before_as_it_wants() {
+    let passage = Passage::of("", "", "diversion = \"never\"\nhistory_info = \"forwards\"\n").await;
+    let came = "Diversion: <sip:first@x.example>;reason=no-answer\r\n\
+                History-Info: <sip:first@x.example>;index=1\r\nHistory-Info: <sip:desk@y.example>;index=1.1;mp=1\r\n";
+    passage.caller.send(passage.line.request("INVITE", 1, "z9hG4bKinvite1", came, SDP)).await;
+    passage.caller.expect("SIP/2.0 100").await;
+    let invite = passage.callee.expect("INVITE").await;
+    passage.callee.send(invite.response("486 Busy Here", "bob", "", "")).await;
+    passage.callee.expect("ACK").await;
+    passage.caller.expect("SIP/2.0 486").await;
+    passage.caller.send(passage.line.ack()).await;
+
+    assert!(invite.all("diversion").is_empty());
+    let target = format!("<sip:+441632960007@{};cause=302>;index=1.1.1;mp=1.1", passage.callee.at);
+    let history = ["<sip:first@x.example>;index=1", "<sip:desk@y.example>;index=1.1;mp=1", target.as_str()];
+    assert_eq!(invite.all("history-info"), history);
+    passage.house.record().await;
 }

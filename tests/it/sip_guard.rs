@@ -345,6 +345,7 @@ pub(crate) fn trunk(id: &str, inbound: Inbound) -> Trunk {
         codecs: Vec::new(),
         leads_codecs: false,
         dtmf: ringback::trunk::Dtmf::default(),
+        comfort_noise: false,
         inbound,
         outbound: None,
         registration: None,

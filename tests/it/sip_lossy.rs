@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
+use crate::house::{Crm, House};
 use crate::sip_probe::{Gateway, SDP};
 
 /// Percent of packets that are lost, that come twice, and that come later than those behind them.
@@ -324,6 +325,63 @@ async fn every_call_across_a_bad_network_ends_and_leaves_nothing() {
     let answered = count(&[&one, &two], |side| side.is_caller && side.told.contains(&"answered"));
     assert_eq!(answered, CALLS * 4 / STORIES.len(), "one packet in ten is no reason to lose a call");
 }
+
+/// No other test has its audio here.
+const PORTS: std::ops::RangeInclusive<u16> = 4_400..=4_799;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_port_is_free_again_after_calls_across_a_bad_network() {
+    const CALLS: usize = 60;
+    const AT_ONCE: usize = 20;
+    let echo = "version = 1\ntitle = \"D\"\nconnector = \"echo\"\n".to_owned();
+    let files = [("agents/desk.toml", echo), ("trunks/carrier.toml", TRUNK.to_owned())];
+    let house = House::open_among(Crm::open(&[]).await, &files, "", PORTS).await;
+    let taken = || PORTS.filter(|port| std::net::UdpSocket::bind(("127.0.0.1", *port)).is_err()).count();
+    assert_eq!(taken(), 0, "nobody else uses them");
+    let mut caller = Gateway::hasty(T1_MS).await;
+    let trouble = Trouble { lost: 10, doubled: 10, late: 10 };
+    let network = Network::between(caller.udp, house.gateway.sip_addrs()[0].0, trouble, 0xfeed_0b0e).await;
+    let (mut begun, mut over, mut answered, mut most_taken) = (0, 0, 0, 0);
+
+    let all_end = timeout(Duration::from_secs(60), async {
+        while over < CALLS {
+            while begun < CALLS && begun - over < AT_ONCE {
+                let dial = Dial {
+                    to: format!("sip:100@{}", network.second),
+                    from_user: Pii::new("+441632960001".to_owned()),
+                    sdp: SDP.to_owned(),
+                    target: Some((network.second, Transport::Udp)),
+                    ..Dial::default()
+                };
+                caller.sip.send(caller.sip.new_dialog(), SipCommand::Dial(Box::new(dial))).await;
+                begun += 1;
+            }
+            match caller.event().await {
+                SipEvent::Answered { dialog, .. } => {
+                    answered += 1;
+                    most_taken = most_taken.max(taken());
+                    caller.sip.send(dialog, SipCommand::HangUp { cause: None }).await;
+                }
+                SipEvent::Ended { .. } | SipEvent::Failed { .. } | SipEvent::Lost { .. } => over += 1,
+                _ => {}
+            }
+        }
+    });
+    assert!(all_end.await.is_ok(), "{over} of {CALLS} calls are over");
+
+    // The gateway's own timers are the usual ones: what lost its last words is forgotten 64·T1 = 32 s later, and a BYE of
+    // ours that nobody answers once more that.
+    let last = Instant::now();
+    while (house.gateway.calls(), taken()) != (0, 0) {
+        assert!(last.elapsed() < Duration::from_secs(64), "{} calls, {} ports", house.gateway.calls(), taken());
+        tokio::task::yield_now().await;
+    }
+    println!("{answered} of {CALLS} answered; {most_taken} ports at most, none {:?} after the last", last.elapsed());
+    assert!(answered > CALLS / 2 && most_taken > 0, "{answered} answered, {most_taken} ports taken");
+    house.gateway.shutdown().await;
+}
+
+const TRUNK: &str = "version = 1\ntitle = \"C\"\n[inbound]\nallowed_addresses = [\"127.0.0.0/8\"]\n";
 
 fn unended<'a>(ends: &[&'a End]) -> Vec<&'a Side> {
     ends.iter().flat_map(|end| end.sides.values()).filter(|side| side.ended.is_none()).collect()

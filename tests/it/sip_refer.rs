@@ -318,3 +318,108 @@ async fn a_network_that_does_not_move_anybody_is_not_needed() {
         assert_eq!(house.record().await.status, Status::Transferred, "{how}");
     }
 }
+
+#[tokio::test]
+async fn an_address_at_the_trunks_own_host_is_called_as_the_trunk_wants() {
+    let target = Peer::of("127.0.0.1:9".parse().unwrap()).await;
+    let outbound = "[outbound]\nuri = \"sip:127.0.0.1:9\"\nassert_identity = true\ndiversion = \"always\"\n\
+                    [[outbound.header]]\nname = \"X-Number\"\nvalue = \"{{called.number}}\"\n\
+                    [outbound.login]\nusername = \"alice\"\npassword = { env = \"PATH\" }\n";
+    let (house, caller, line) = transferring(&target, outbound).await;
+    let target = Peer { gateway: caller.gateway, ..target };
+    let refer = caller.expect("REFER").await;
+    caller.send(refer.response("405 Method Not Allowed", "", "", "")).await;
+
+    let invite = target.expect("INVITE").await;
+    let asks = "WWW-Authenticate: Digest realm=\"ring\", nonce=\"n1\"\r\n";
+    target.send(invite.response("401 Unauthorized", "x", asks, "")).await;
+    target.expect("ACK").await;
+    let again = target.expect("INVITE").await;
+    target.send(again.response("200 OK", "bob", &format!("Contact: <sip:bob@{}>\r\n", target.at), SDP)).await;
+    target.expect("ACK").await;
+    caller.send(bye(&line, 5)).await;
+    caller.expect("SIP/2.0 200").await;
+    said_bye(&target).await;
+
+    assert_eq!(invite.header("x-number"), "desk");
+    assert_eq!(invite.header("diversion"), "<sip:desk@127.0.0.1>;reason=deflection;counter=1");
+    assert!(again.header("authorization").starts_with("Digest username=\"alice\""));
+    assert_eq!(house.record().await.status, Status::Transferred);
+}
+
+/// Who is to be replaced in a dialog that we began, by the name that its other side was given.
+fn replaces_callee(invite: &Msg, tag: &str, tail: &str) -> String {
+    let ours = invite.tag("from").unwrap();
+    format!("Replaces: {};to-tag={ours};from-tag={tag}{tail}\r\n", invite.header("call-id"))
+}
+
+#[tokio::test]
+async fn somebody_else_answers_for_a_telephone_that_rings() {
+    // Whoever comes by a trusted trunk may take any place.
+    let mut passage = Passage::of("trusted = true\n", "", "").await;
+    let rung = passage.ringing().await;
+    let new = Peer::of(passage.caller.gateway).await;
+    let line = Line::new(new.at, new.gateway);
+    let comes = |branch: &str, replaces: &str| {
+        Line::new(new.at, new.gateway).request("INVITE", 1, &format!("z9hG4bK{branch}"), replaces, SDP)
+    };
+
+    new.send(comes("stranger", &replaces_callee(&rung, "eve", ";early-only"))).await;
+    new.find("SIP/2.0 481").await;
+    // The caller's own dialog is early as well, but it is not ours to give away.
+    let callers =
+        format!("Replaces: {};to-tag={};from-tag=ada\r\n", passage.line.call_id, passage.line.to_tag.as_ref().unwrap());
+    new.send(comes("caller", &callers)).await;
+    new.find("SIP/2.0 481").await;
+    new.send(line.request("INVITE", 1, "z9hG4bKpick", &replaces_callee(&rung, "bob", ";early-only"), SDP)).await;
+    let ok = new.find("SIP/2.0 200").await;
+    let line = Line { to_tag: ok.tag("to"), ..line };
+    new.send(line.ack()).await;
+    let cancel = passage.callee.expect("CANCEL").await;
+    passage.callee.send(cancel.response("200 OK", "", "", "")).await;
+    passage.callee.send(rung.response("487 Terminated", "bob", "", "")).await;
+    passage.callee.expect("ACK").await;
+    let ok = passage.caller.find("SIP/2.0 200").await;
+    passage.line.learn(&ok);
+    passage.caller.send(passage.line.ack()).await;
+    // Those two talk now, and the next of the same kind finds a call that is up.
+    passage.caller.send(bye(&passage.line, 2)).await;
+    passage.caller.expect("SIP/2.0 200").await;
+    said_bye(&new).await;
+
+    assert_eq!(passage.house.record().await.status, Status::Transferred);
+}
+
+#[tokio::test]
+async fn whoever_takes_a_place_counts_as_the_one_before_did() {
+    let mut passage = Passage::with("[limits]\ncalls = 2\n").await;
+    passage.answered().await;
+    let new = Peer::of(passage.caller.gateway).await;
+    let (tag, gateway) = (passage.line.to_tag.clone().unwrap(), passage.caller.gateway);
+    let replaces = format!("Replaces: {};to-tag={tag};from-tag=ada\r\n", passage.line.call_id);
+    let line = Line::new(new.at, gateway);
+    new.send(line.request("INVITE", 1, "z9hG4bKtake", &replaces, SDP)).await;
+    let ok = new.find("SIP/2.0 200").await;
+    let line = Line { to_tag: ok.tag("to"), ..line };
+    new.send(line.ack()).await;
+    said_bye(&passage.caller).await;
+
+    // One is left of two.
+    let second = Line::new(passage.caller.at, gateway);
+    passage.caller.send(second.request("INVITE", 1, "z9hG4bKsecond", "", SDP)).await;
+    passage.caller.expect("SIP/2.0 100").await;
+    let invite = passage.callee.expect("INVITE").await;
+    let third = Line::new(new.at, gateway);
+    new.send(third.request("INVITE", 1, "z9hG4bKthird", "", SDP)).await;
+    new.expect("SIP/2.0 100").await;
+    new.expect("SIP/2.0 503").await;
+    new.send(third.request("ACK", 1, "z9hG4bKthird", "", "")).await;
+    // And whoever comes for a place needs a free one for that moment.
+    let replaces = format!("Replaces: {};to-tag={};from-tag=ada\r\n", line.call_id, line.to_tag.as_ref().unwrap());
+    let fourth = Line::new(new.at, gateway);
+    new.send(fourth.request("INVITE", 1, "z9hG4bKfourth", &replaces, SDP)).await;
+    new.find("SIP/2.0 503").await;
+    passage.callee.send(invite.response("486 Busy Here", "bob", "", "")).await;
+    passage.callee.expect("ACK").await;
+    passage.caller.expect("SIP/2.0 486").await;
+}

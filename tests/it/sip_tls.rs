@@ -24,20 +24,20 @@ use crate::sip_names::Zone;
 use crate::sip_probe::{Gateway, Line, SDP, Wire, until};
 
 /// Somebody who signs certificates.
-struct Authority {
-    pem: String,
+pub(crate) struct Authority {
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
-struct Card {
+pub(crate) struct Card {
     certificate: String,
     key: String,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let pair = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -45,7 +45,7 @@ impl Authority {
         Authority { pem, issuer: Issuer::new(params, pair) }
     }
 
-    fn card(&self, names: &[&str]) -> Card {
+    pub(crate) fn card(&self, names: &[&str]) -> Card {
         self.card_until(names, 2100)
     }
 
@@ -61,7 +61,7 @@ impl Authority {
         Card { certificate, key: pair.serialize_pem() }
     }
 
-    fn store(&self) -> RootCertStore {
+    pub(crate) fn store(&self) -> RootCertStore {
         let mut store = RootCertStore::empty();
         store.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         store
@@ -69,7 +69,7 @@ impl Authority {
 }
 
 impl Card {
-    fn identity(&self) -> TlsIdentity {
+    pub(crate) fn identity(&self) -> TlsIdentity {
         TlsIdentity { certificate: self.certificate.clone().into_bytes(), key: Secret::new(self.key.clone()) }
     }
 

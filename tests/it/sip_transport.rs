@@ -1,9 +1,10 @@
 //! How messages travel: connections, transactions, and peers that misbehave on them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringback::model::Pii;
-use ringback::sip::{By, Dial, DialogId, SipCommand, SipConfig, SipEvent};
+use ringback::sip::{By, Dial, DialogId, SipCommand, SipConfig, SipEvent, Transport};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -181,6 +182,65 @@ async fn a_long_message_is_taken_on_tcp_and_one_without_end_is_not() {
 
     wire.assert_closed().await;
     assert_eq!(gateway.sip.counters().garbage, 1);
+}
+
+#[tokio::test]
+async fn each_listener_answers_for_itself() {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let elsewhere: SocketAddr = "127.0.0.5:0".parse().unwrap();
+    let mut gateway = Gateway::with(SipConfig { udp: vec![any, any, elsewhere], ..SipConfig::default() }).await;
+    let of_kind = gateway.sip.local_addrs().into_iter().filter(|(_, transport)| *transport == Transport::Udp);
+    let listeners: Vec<SocketAddr> = of_kind.map(|(at, _)| at).collect();
+    assert_eq!(listeners.len(), 3);
+
+    for at in listeners {
+        let peer = Peer::of(at).await;
+        let mut line = Line::new(peer.at, at);
+        // The socket is asked whence it came, too: a NAT lets nothing else in.
+        peer.socket.connect(at).await.unwrap();
+        peer.socket.send(line.invite().as_bytes()).await.unwrap();
+        let SipEvent::Invited { dialog, .. } = gateway.event().await else { panic!("no call") };
+        gateway.sip.send(dialog, SipCommand::Answer { sdp: SDP.to_owned() }).await;
+        let ok = peer.find("SIP/2.0 200").await;
+        assert_eq!(ok.uri("contact"), format!("sip:ringback@{at}"));
+        line.learn(&ok);
+        peer.socket.send(line.ack().as_bytes()).await.unwrap();
+        assert!(matches!(gateway.event().await, SipEvent::Confirmed { .. }));
+        gateway.sip.send(dialog, SipCommand::HangUp { cause: None }).await;
+        let bye = peer.expect("BYE").await;
+        assert!(bye.header("via").starts_with(&format!("SIP/2.0/UDP {at};")), "{}", bye.text);
+        peer.socket.send(bye.response("200 OK", "", "", "").as_bytes()).await.unwrap();
+        assert!(matches!(gateway.event().await, SipEvent::Ended { .. }));
+    }
+}
+
+#[tokio::test]
+async fn an_advertised_address_stands_wherever_others_read_it() {
+    for (advertised, written) in [("198.51.100.7", "198.51.100.7"), ("sbc.example.net", "sbc.example.net")] {
+        let advertised = Some(advertised.to_owned());
+        let mut gateway = Gateway::with(SipConfig { advertised, ..SipConfig::default() }).await;
+        let (peer, port) = (Peer::of(gateway.udp).await, gateway.udp.port());
+
+        peer.send(Line::new(peer.at, gateway.udp).invite()).await;
+        let SipEvent::Invited { dialog, .. } = gateway.event().await else { panic!("no call") };
+        gateway.sip.send(dialog, SipCommand::Answer { sdp: SDP.to_owned() }).await;
+        let ok = peer.find("SIP/2.0 200").await;
+        let callee = Peer::of(gateway.udp).await;
+        dial(&gateway, format!("sip:bob@{}", callee.at)).await;
+        let invite = callee.expect("INVITE").await;
+        callee.send(invite.response("486 Busy Here", "bob", "", "")).await;
+        callee.expect("ACK").await;
+
+        assert_eq!(ok.uri("contact"), format!("sip:ringback@{written}:{port}"));
+        assert_eq!(invite.uri("contact"), format!("sip:ringback@{written}:{port}"));
+        assert!(invite.header("via").starts_with(&format!("SIP/2.0/UDP {written}:{port};rport;")), "{}", invite.text);
+        assert!(invite.header("from").contains(&format!("@{written}>")), "{}", invite.text);
+        assert!(
+            !invite.text.contains(&gateway.udp.to_string()),
+            "nothing tells the address behind it: {}",
+            invite.text
+        );
+    }
 }
 
 #[tokio::test]

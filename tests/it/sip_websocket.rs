@@ -1,21 +1,28 @@
 //! SIP over WebSocket (RFC 7118), as a browser speaks it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use ringback::sip::{SipCommand, SipConfig, SipEvent, Transport};
+use ringback::sip::{ClientCertificates, SipCommand, SipConfig, SipEvent, SipTls, Transport};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::sip_probe::{Gateway, Line, Msg, SDP, until};
+use crate::sip_tls::Authority;
 
-struct Browser {
-    socket: WebSocketStream<TcpStream>,
+struct Browser<S = TcpStream> {
+    socket: WebSocketStream<S>,
     pings: usize,
 }
 
@@ -30,7 +37,23 @@ impl Browser {
         assert_eq!(response.headers()["sec-websocket-protocol"], "sip");
         Ok(Browser { socket, pings: 0 })
     }
+}
 
+impl Browser<TlsStream<TcpStream>> {
+    /// Within TLS, to a server that this authority vouches for.
+    async fn connect_safely(at: SocketAddr, authority: &Authority) -> Result<Browser<TlsStream<TcpStream>>, Error> {
+        let mut request = "wss://gateway.test/".into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("sip"));
+        let config = ClientConfig::builder().with_root_certificates(authority.store()).with_no_client_auth();
+        let stream = TcpStream::connect(at).await?;
+        let name = ServerName::try_from("gateway.test").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+        Ok(Browser { socket, pings: 0 })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Browser<S> {
     async fn send(&mut self, message: String) {
         self.socket.send(Message::text(message)).await.unwrap();
     }
@@ -92,6 +115,44 @@ async fn a_browser_calls_and_is_hung_up_on_its_own_connection() {
     let bye = browser.expect("BYE sip:ada@df7jal23ls0d.invalid;transport=ws").await;
     assert!(bye.header("via").starts_with(&format!("SIP/2.0/WS {at};")));
     browser.send(bye.response("200 OK", "", "", "")).await;
+    assert!(matches!(gateway.event().await, SipEvent::Ended { .. }));
+    drop(browser);
+    until("no connection is left", || gateway.sip.counters().connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_browser_calls_within_tls_and_hangs_up() {
+    ringback::services::tls::install();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    // Browsers have no certificates of their own, whatever other peers must show.
+    let tls = SipTls {
+        identity: Some(authority.card(&["gateway.test"]).identity()),
+        client_certificates: ClientCertificates::Require,
+        client_ca: Some(stranger.pem.clone().into_bytes()),
+        ..SipTls::default()
+    };
+    let wss = vec!["127.0.0.1:0".parse().unwrap()];
+    let mut gateway = Gateway::with(SipConfig { wss, tls, ..SipConfig::default() }).await;
+    let at = gateway.at(Transport::Wss);
+    let safe = |message: String| message.replace("WS 127.0.0.1:9;", "WSS df7jal23ls0d.invalid;");
+    assert!(Browser::connect_safely(at, &stranger).await.is_err(), "it must prove its name");
+
+    let mut browser = Browser::connect_safely(at, &authority).await.unwrap();
+    let mut line = line(at);
+    browser.send(safe(line.request("INVITE", 1, "z9hG4bKinvite1", CONTACT, SDP))).await;
+    browser.expect("SIP/2.0 100").await;
+    let SipEvent::Invited { dialog, invite } = gateway.event().await else { panic!() };
+    gateway.sip.send(dialog, SipCommand::Answer { sdp: SDP.to_owned() }).await;
+    let ok = browser.expect("SIP/2.0 200").await;
+    line.learn(&ok);
+    browser.send(safe(line.request("ACK", 1, "z9hG4bKack1", CONTACT, ""))).await;
+    assert!(matches!(gateway.event().await, SipEvent::Confirmed { .. }));
+    browser.send(safe(line.request("BYE", 2, "z9hG4bKbye", CONTACT, ""))).await;
+    browser.expect("SIP/2.0 200").await;
+
+    assert_eq!(invite.transport, Transport::Wss);
+    // RFC 7118 §8: `ws` in URIs, for both; the Via says which.
+    assert!(ok.uri("contact").starts_with(&format!("sip:ringback@{at};transport=ws")), "{}", ok.text);
     assert!(matches!(gateway.event().await, SipEvent::Ended { .. }));
     drop(browser);
     until("no connection is left", || gateway.sip.counters().connections == 0).await;

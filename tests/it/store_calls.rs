@@ -167,6 +167,34 @@ async fn an_end_that_fails_half_way_is_not_written_at_all() {
 }
 
 #[tokio::test]
+async fn calls_that_end_together_are_each_told_their_own() {
+    let disk = Disk::new();
+    let store = disk.open().await;
+    let ended: Vec<_> = (1..=60).map(record).collect();
+    let whole: Vec<_> =
+        ended.iter().map(|record| [NewEvent::call_ended(record, now(), vec!["crm".to_owned()])]).collect();
+    assert!(store.finish_call(&ended[6], &whole[6], &[], now()).await.unwrap());
+    // An event of a call that is not there cannot be written.
+    let stray = [NewEvent::call_ended(&record(99), now(), vec![])];
+
+    let ends = ended.iter().enumerate().map(|(at, record)| {
+        let events = if at == 30 { &stray } else { &whole[at] };
+        store.finish_call(record, events, &[], now())
+    });
+    let told = futures_util::future::join_all(ends).await;
+
+    for (at, told) in told.iter().enumerate() {
+        match at {
+            6 => assert!(matches!(told, Ok(false)), "it was closed before"),
+            30 => assert!(told.is_err(), "and nothing of it is there"),
+            _ => assert!(matches!(told, Ok(true)), "{at}: {told:?}"),
+        }
+        assert_eq!(store.call(ended[at].id).await.unwrap().is_some(), at != 30, "{at}");
+        assert_eq!(store.deliveries(ended[at].id).await.unwrap().len(), usize::from(at != 30), "{at}");
+    }
+}
+
+#[tokio::test]
 async fn a_closed_store_refuses_and_nothing_is_lost() {
     let disk = Disk::new();
     let store = disk.open().await;

@@ -104,6 +104,7 @@ impl Agent {
                 self.clear();
                 noted.cleared = Some(mark.call);
             }
+            ECHO_AGAIN_AT => self.say(&Mark { call: mark.call, from: From::First, at: now }.frame()),
             // The burst goes out, and what of it was cleared falls silent.
             at if (BURST_AT..ECHO_AGAIN_AT).contains(&at) => {}
             _ => self.say(&Mark { call: mark.call, from: From::Echo, at: now }.frame()),
@@ -167,7 +168,7 @@ impl Hush {
         let Some(wanted) = self.wanted else { return };
         // An echo of before waited in front of what was dropped.
         match mark {
-            Some(Mark { from: From::Echo, at, .. }) if at > wanted => {
+            Some(Mark { from: From::Echo | From::First, at, .. }) if at > wanted => {
                 times.add(self.last_sound.saturating_sub(wanted));
                 self.wanted = None;
             }

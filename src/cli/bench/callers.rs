@@ -143,6 +143,7 @@ impl Callers {
             codecs: vec![Codec::Pcmu],
             session_id: u64::from(number) + 1,
             version: 1,
+            comfort_noise: false,
         }
     }
 }

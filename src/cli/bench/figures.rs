@@ -64,8 +64,11 @@ pub(super) struct Figures {
     pub(super) cpu_percent_per_call: f64,
     /// From the caller's RTP to the agent's socket; in a relay to the callee's RTP.
     pub(super) ingress_ms: Option<Spread>,
-    /// From the agent's socket to the caller's RTP; in a relay from the callee's RTP.
+    /// From the agent's socket to the caller's RTP, of the first sound after a silence; in a relay from the callee's
+    /// RTP, of all.
     pub(super) egress_ms: Option<Spread>,
+    /// The same of all sound: what the queue holds when the sender is paced and the network is not even.
+    pub(super) echo_ms: Option<Spread>,
     /// How far packets to the caller are from their call's own 20 ms grid.
     pub(super) grid_ms: Option<Spread>,
     /// From the agent's `clear` to the last sound that still came.
@@ -91,6 +94,7 @@ impl Figures {
             format!("{:<28} {:.3} % of a core", "processor per call", self.cpu_percent_per_call),
             spread("caller to agent", self.ingress_ms),
             spread("agent to caller", self.egress_ms),
+            spread("the same, in a flow", self.echo_ms),
             spread("off the 20 ms grid", self.grid_ms),
             spread("silent after clear", self.clear_ms),
             format!("{:<28} {:.0} KiB", "memory per call", self.rss_kib_per_call),

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Profile;
 use super::load::Load;
+use super::{Capacity, Profile};
 
 /// A gateway of our own, as a process of its own. It is killed, and its files are removed, when this is dropped.
 #[derive(Debug)]
@@ -37,11 +37,15 @@ impl House {
     ///
     /// # Errors
     /// What could not be had.
-    pub(super) fn open(profile: Profile, calls: u16, load: &Load, callees: SocketAddr) -> Result<House, String> {
+    pub(super) fn open(capacity: &Capacity, load: &Load, callees: SocketAddr) -> Result<House, String> {
+        let own = || std::env::current_exe().map_err(|error| format!("finding our own program: {error}"));
+        let program = capacity.gateway.clone().map_or_else(own, Ok)?;
+        // It is started in another folder.
+        let program = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
         let root = std::env::temp_dir().join(format!("ringback-bench-{}", Uuid::now_v7()));
-        let opened = write_files(&root, profile, calls, load, callees)
+        let opened = write_files(&root, capacity.profile, capacity.calls, load, callees)
             .map_err(|error| format!("writing {}: {error}", root.display()))
-            .and_then(|()| start(&root));
+            .and_then(|()| start(&program, &root));
         match opened {
             Ok((child, sip, is_pinned)) => Ok(House { child, root, sip, is_pinned }),
             Err(why) => {
@@ -77,16 +81,15 @@ impl Drop for House {
     }
 }
 
-fn start(root: &Path) -> Result<(Child, SocketAddr, bool), String> {
-    let own = std::env::current_exe().map_err(|error| format!("finding our own program: {error}"))?;
+fn start(program: &Path, root: &Path) -> Result<(Child, SocketAddr, bool), String> {
     let split = split();
     let mut command = match &split {
         Some(split) => {
             let mut command = Command::new("taskset");
-            command.args(["-c", &split.gateway]).arg(own);
+            command.args(["-c", &split.gateway]).arg(program);
             command
         }
-        None => Command::new(own),
+        None => Command::new(program),
     };
     let mut child = command
         .args(["run", "--json", "--config-dir"])
@@ -154,7 +157,7 @@ fn write_files(root: &Path, profile: Profile, calls: u16, load: &Load, callees: 
             write(
                 "trunks/callees.toml",
                 format!(
-                    "version = 1\ntitle = \"The callees\"\n[outbound]\ngateways = [\"sip:{callees}\"]\nprobe_s = 0\n\
+                    "version = 1\ntitle = \"The callees\"\n[outbound]\ngateways = [\"sip:{callees}\"]\n\
                      [outbound.allow]\ncountries = [\"GB\"]\n"
                 ),
             )?;
@@ -165,7 +168,8 @@ fn write_files(root: &Path, profile: Profile, calls: u16, load: &Load, callees: 
             write(
                 "agents/echo.toml",
                 format!(
-                    "version = 1\ntitle = \"The echo\"\nconnector = \"{connector}\"\nrecord = {}\n[settings]\n\
+                    "version = 1\ntitle = \"The echo\"\nconnector = \"{connector}\"\nrecord = {}\n\
+                     instructions = {{ text = \"Echo.\" }}\n[settings]\n\
                      url = \"ws://{}/\"\n",
                     profile == Profile::Full,
                     load.agents

@@ -54,7 +54,10 @@ pub(super) enum Side {
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     pub(super) ingress: Times,
+    /// Of sound into silence.
     pub(super) egress: Times,
+    /// Of all sound, whatever waits before it.
+    pub(super) echo: Times,
     pub(super) clear: Times,
     pub(super) grid: Times,
     /// Packets to callers.
@@ -229,8 +232,11 @@ impl Bench {
             if self.is_measuring {
                 let measured = &mut self.measured;
                 match (side, mark) {
-                    (Side::Caller, Some(Mark { from: From::Echo, at, .. })) => {
-                        measured.egress.add(now.saturating_sub(at));
+                    (Side::Caller, Some(Mark { from: from @ (From::Echo | From::First), at, .. })) => {
+                        measured.echo.add(now.saturating_sub(at));
+                        if from == From::First {
+                            measured.egress.add(now.saturating_sub(at));
+                        }
                         measured.heard[usize::from(call)] += 1;
                     }
                     (Side::Callee, Some(Mark { from: From::Caller, at, .. })) => {

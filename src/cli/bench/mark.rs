@@ -11,6 +11,8 @@ pub(super) enum From {
     Caller,
     /// The agent, of what it heard; in a relay the callee.
     Echo,
+    /// The same, after a silence: nothing can wait before it.
+    First,
     /// The agent, of what it is about to drop.
     Burst,
 }
@@ -32,6 +34,7 @@ impl Mark {
             From::Caller => 1,
             From::Echo => 2,
             From::Burst => 3,
+            From::First => 4,
         };
         frame[..4].copy_from_slice(&SIGN);
         frame[4..6].copy_from_slice(&self.call.to_be_bytes());
@@ -49,6 +52,7 @@ impl Mark {
             1 => From::Caller,
             2 => From::Echo,
             3 => From::Burst,
+            4 => From::First,
             _ => return None,
         };
         let nanos = mark[7..].iter().fold(0, |sum: u64, octet| sum << 8 | u64::from(*octet));

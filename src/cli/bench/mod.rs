@@ -11,6 +11,7 @@ mod load;
 mod mark;
 mod socket;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -51,6 +52,9 @@ struct Capacity {
     /// How long to measure, in seconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
+    /// Measure this program instead of our own, to compare two builds with the same load
+    #[arg(long, value_name = "PROGRAM")]
+    gateway: Option<PathBuf>,
     /// Print one JSON object: calls, failed, cpu_percent_per_call, ingress_ms, egress_ms, grid_ms, clear_ms (p50, p99), …
     #[arg(long)]
     json: bool,
@@ -113,7 +117,7 @@ async fn measure(capacity: &Capacity) -> Result<Figures, String> {
     let load = Load::start(tongue, calls).map_err(|error| no_port(&error))?;
     let mut callers = Callers::open(Side::Caller, load.rtp[0]).await.map_err(|error| no_port(&error))?;
     let mut callees = Callers::open(Side::Callee, load.rtp[1]).await.map_err(|error| no_port(&error))?;
-    let house = House::open(capacity.profile, capacity.calls, &load, callees.address())?;
+    let house = House::open(capacity, &load, callees.address())?;
     let gone = || "the gateway died".to_owned();
     let empty = house.resident_kib().ok_or_else(gone)?;
 
@@ -139,14 +143,22 @@ async fn measure(capacity: &Capacity) -> Result<Figures, String> {
 
     let wanted = window.as_secs() * PACKETS_PER_SECOND * HEARD_PERCENT_MIN / 100;
     let well = measured.heard.iter().filter(|heard| **heard >= wanted).count().min(up);
-    Ok(judge(
-        capacity,
-        &measured,
-        calls - well,
-        used.as_secs_f64() / took.as_secs_f64(),
-        full.saturating_sub(empty),
-        is_pinned,
-    ))
+    let cost =
+        Cost { up, well, cores: used.as_secs_f64() / took.as_secs_f64(), kib: full.saturating_sub(empty), is_pinned };
+    Ok(judge(capacity, &measured, &cost))
+}
+
+/// What the gateway needed.
+struct Cost {
+    /// Calls that it carried.
+    up: usize,
+    /// Calls that heard what they should.
+    well: usize,
+    /// Processors, as a share of one.
+    cores: f64,
+    /// Memory that came with the calls.
+    kib: u64,
+    is_pinned: bool,
 }
 
 /// Lets calls go on for a time.
@@ -156,24 +168,24 @@ async fn settle(callers: &mut Callers, callees: &mut Callers, time: Duration, lo
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts of one run")]
-fn judge(capacity: &Capacity, measured: &Measured, failed: usize, cores: f64, kib: u64, pinned: bool) -> Figures {
-    let calls = f64::from(capacity.calls);
+fn judge(capacity: &Capacity, measured: &Measured, cost: &Cost) -> Figures {
+    // What was refused cost nothing.
+    let up = cost.up.max(1) as f64;
+    let packets = (measured.received + measured.missing).max(1) as f64;
     Figures {
         profile: capacity.profile.name(),
         calls: usize::from(capacity.calls),
-        failed,
+        failed: usize::from(capacity.calls) - cost.well,
         seconds: u64::from(capacity.seconds),
-        cpu_percent_per_call: rounded(cores * 100.0 / calls, 4),
+        cpu_percent_per_call: rounded(cost.cores * 100.0 / up, 4),
         ingress_ms: measured.ingress.spread(),
-        egress_ms: measured.egress.spread(),
+        egress_ms: measured.egress.spread().or_else(|| measured.echo.spread()),
+        echo_ms: measured.echo.spread(),
         grid_ms: measured.grid.spread(),
         clear_ms: measured.clear.spread(),
-        rss_kib_per_call: rounded(kib as f64 / calls, 1),
-        lost_percent: rounded(
-            100.0 * measured.missing as f64 / (measured.received + measured.missing).max(1) as f64,
-            4,
-        ),
-        pinned,
+        rss_kib_per_call: rounded(cost.kib as f64 / up, 1),
+        lost_percent: rounded(100.0 * measured.missing as f64 / packets, 4),
+        pinned: cost.is_pinned,
     }
 }
 

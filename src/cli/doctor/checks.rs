@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
-use super::{Finding, Patient};
-use crate::config::Private;
+use super::{Finding, Patient, peers};
+use crate::config::{self, Lifetime, Private};
 use crate::model::limits;
 
 type Check = fn(&Patient) -> Vec<Finding>;
@@ -20,7 +20,10 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("UDP buffer", udp_buffer),
     ("store", store),
     ("egress", egress),
-    ("names", names),
+    ("certificates", certificates),
+    ("peers", peers::answers),
+    ("trunks", peers::trunks),
+    ("turned away", peers::refusals),
     ("last calls", last_calls),
 ];
 
@@ -150,18 +153,40 @@ fn egress(patient: &Patient) -> Vec<Finding> {
     }]
 }
 
-fn names(patient: &Patient) -> Vec<Finding> {
-    let Some(lost) = &patient.unresolved else { return Vec::new() };
-    if lost.is_empty() {
-        return vec![Finding::ok("the names of all gateways have addresses")];
+fn certificates(patient: &Patient) -> Vec<Finding> {
+    config::lifetimes(&patient.config).iter().map(certificate).collect()
+}
+
+fn certificate(of: &Lifetime) -> Finding {
+    let Lifetime { what, is_list, file, days } = of;
+    let file = file.display();
+    let days = match days {
+        Ok(days) => days,
+        Err(why) => {
+            return Finding::error(format!("{what}: {file} {why}"), "name a PEM file that the gateway's user may read");
+        }
+    };
+    // A chain is as good as its worst certificate, a list as its best.
+    let (worst, best) = (days.iter().min().copied().unwrap_or(-1), days.iter().max().copied().unwrap_or(-1));
+    let counts = if *is_list { best } else { worst };
+    match (counts, worst) {
+        (..0, _) => Finding::error(
+            format!("{what} in {file} has expired"),
+            "renew it and `kill -HUP` the gateway, which needs no restart; until then TLS is refused",
+        ),
+        (0..SOON_DAYS, _) => Finding::warning(
+            format!("{what} in {file} expires in {counts} days"),
+            "renew it, and `kill -HUP` the gateway",
+        ),
+        (_, ..0) => {
+            let gone = days.iter().filter(|days| **days < 0).count();
+            Finding::warning(
+                format!("{gone} of {} certificates of {what} in {file} have expired", days.len()),
+                "get a new list from its authority; peers under those are refused",
+            )
+        }
+        _ => Finding::ok(format!("{what} is good for {counts} days")),
     }
-    let lost = lost.iter().map(|host| {
-        Finding::error(
-            format!("{host} has no address"),
-            "look at the name in the trunk's file, and at /etc/resolv.conf; a name with SRV records only is well",
-        )
-    });
-    lost.collect()
 }
 
 /// Counts how the last calls failed, and says what helps for each way.
@@ -185,7 +210,11 @@ fn last_calls(patient: &Patient) -> Vec<Finding> {
 
 /// What helps against causes that somebody can do something about, by the label of the cause.
 const REMEDIES: &[(&str, &str)] = &[
-    ("no_media", "no common codec: compare the trunk's codecs with the offer that `ringback trace CALL` shows"),
+    (
+        "no_media",
+        "no audio in common: compare the trunk's codecs with the offer that `ringback trace CALL` shows; the log says whether \
+         it was the codec, the profile or the IP version",
+    ),
     ("not_acknowledged", "the ACK does not reach us: behind NAT, the address in our Contact must be reachable"),
     ("agent_lost", "the agent's vendor refused or left: look at its credential and its status page"),
     (
@@ -204,13 +233,15 @@ const REMEDIES: &[(&str, &str)] = &[
     ("bad_identity", "our signature is not accepted: is caller_id the number that we assert, in E.164?"),
 ];
 
+/// As the check of the configuration warns.
+const SOON_DAYS: i64 = 14;
 /// Two legs with RTP and RTCP, the agent's socket, recording, journal and vault.
 const FILES_PER_CALL: u64 = 8;
 /// Listeners, store, logs, connections of trunks and web services.
 const FILES_BESIDE: u64 = 256;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cli::configuration;
     use crate::cli::doctor::Verdict;
@@ -218,14 +249,14 @@ mod tests {
     use crate::model::{CallId, Pii};
     use crate::store::{CallOpen, CallRecord, Direction};
 
-    fn patient() -> Patient {
+    pub(in crate::cli::doctor) fn patient() -> Patient {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-config/examples/minimal");
         let (config, _) = configuration::load(&dir, Vec::new()).unwrap();
         let machine = Machine::default();
-        Patient { config, machine, is_running: false, calls: Vec::new(), store_fault: None, unresolved: None }
+        Patient { config, machine, is_running: false, calls: Vec::new(), store_fault: None, running: None, heard: None }
     }
 
-    fn worst(findings: &[Finding]) -> (Verdict, String) {
+    pub(in crate::cli::doctor) fn worst(findings: &[Finding]) -> (Verdict, String) {
         let worst = findings.iter().max_by_key(|finding| finding.verdict).unwrap();
         (worst.verdict, worst.remedy.clone().unwrap_or_default())
     }
@@ -298,15 +329,26 @@ mod tests {
     }
 
     #[test]
-    fn open_egress_and_lost_names_are_told() {
+    fn open_egress_is_told() {
         let mut patient = patient();
         patient.config.gateway.egress.private = Private::Allow;
-        patient.unresolved = Some(vec!["sbc.example".to_owned()]);
 
         assert_eq!(worst(&egress(&patient)).0, Verdict::Warning);
-        assert_eq!(worst(&names(&patient)).0, Verdict::Error);
-        patient.unresolved = Some(Vec::new());
-        assert_eq!(worst(&names(&patient)).0, Verdict::Ok);
+    }
+
+    #[test]
+    fn certificates_are_told_before_and_after_they_expire() {
+        let of = |is_list: bool, days: &[i64]| {
+            let days = Ok(days.to_vec());
+            certificate(&Lifetime { what: "it", is_list, file: "a.pem".into(), days }).verdict
+        };
+
+        assert_eq!(of(false, &[90, 3_000]), Verdict::Ok);
+        assert_eq!(of(false, &[90, 13]), Verdict::Warning);
+        assert_eq!(of(false, &[90, -1]), Verdict::Error);
+        assert_eq!(of(true, &[90, -1]), Verdict::Warning);
+        assert_eq!(of(true, &[-1, -400]), Verdict::Error);
+        assert_eq!(of(true, &[]), Verdict::Error);
     }
 
     #[test]

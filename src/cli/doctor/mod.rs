@@ -5,7 +5,9 @@
 
 mod checks;
 mod machine;
+mod peers;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,10 +15,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{EXIT_CODES, Exit, configuration, screen};
-use crate::config::Config;
+use crate::config::{Config, Diagnostic, Severity};
 use crate::store::{CallRecord, Store};
 use checks::CHECKS;
 use machine::Machine;
+use peers::{Heard, Running};
 
 /// Look for what is wrong with the configuration, the machine and the last calls, and name what helps.
 ///
@@ -27,9 +30,12 @@ pub(super) struct Arguments {
     /// The folder with gateway.toml
     #[arg(long, value_name = "DIR", default_value = "sip-config")]
     config_dir: PathBuf,
-    /// Ask the network too: whether the names of trunks' gateways have addresses
+    /// Ask the peers too: every gateway and registrar gets an OPTIONS, which shows names, addresses and certificates
     #[arg(long)]
     online: bool,
+    /// The admin listener of the gateway that runs, where gateway.toml does not say
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
     /// Print one JSON object: ok, findings
     #[arg(long)]
     json: bool,
@@ -39,7 +45,7 @@ const EXAMPLES: &str = "\
 Examples:
   Is this machine ready, and why did the last calls fail?
     ringback doctor
-  The same with the names of all gateways looked up
+  The same, and does every carrier answer?
     ringback doctor --online
   What must be done, for a script
     ringback doctor --json | jq -r '.findings[] | select(.verdict == \"error\") | .remedy'";
@@ -73,8 +79,10 @@ struct Patient {
     /// The latest calls that are over, latest first.
     calls: Vec<CallRecord>,
     store_fault: Option<String>,
-    /// Hosts of trunks' gateways without an address; `None` when nobody asked.
-    unresolved: Option<Vec<String>>,
+    /// What that gateway says of itself, or why it does not; `None` when none runs.
+    running: Option<Result<Running, String>>,
+    /// What the peers answered, or why none could be asked; `None` when nobody asked.
+    heard: Option<Result<Vec<Heard>, String>>,
 }
 
 impl Finding {
@@ -95,24 +103,12 @@ pub(super) async fn run(arguments: Arguments) -> Exit {
     let (config, warnings) = match configuration::load(&arguments.config_dir, Vec::new()) {
         Ok(read) => read,
         Err(mistakes) => {
-            let says = format!("the configuration has {} mistakes", mistakes.errors());
-            let finding = Finding { check: "configuration", ..Finding::error(says, "run `ringback check`") };
-            show(&[finding], arguments.json);
+            show(&mistakes.list.iter().map(mistake).collect::<Vec<_>>(), arguments.json);
             return Exit::BadConfiguration;
         }
     };
-    let mut findings: Vec<Finding> = warnings
-        .list
-        .iter()
-        .map(|one| {
-            let remedy = one.hint.clone().unwrap_or_else(|| "run `ringback check`".to_owned());
-            Finding {
-                check: "configuration",
-                ..Finding::warning(format!("{}:{} {}", one.file, one.line, one.message), remedy)
-            }
-        })
-        .collect();
-    let patient = examine(config, arguments.online).await;
+    let mut findings: Vec<Finding> = warnings.list.iter().map(mistake).collect();
+    let patient = examine(config, arguments.online, arguments.admin).await;
     for (name, check) in CHECKS {
         findings.extend(check(&patient).into_iter().map(|finding| Finding { check: name, ..finding }));
     }
@@ -121,7 +117,18 @@ pub(super) async fn run(arguments: Arguments) -> Exit {
     if is_ill { Exit::Failed } else { Exit::Ok }
 }
 
-async fn examine(config: Config, online: bool) -> Patient {
+/// A mistake in the files, with what helps against it.
+fn mistake(found: &Diagnostic) -> Finding {
+    let remedy = found.hint.clone().unwrap_or_else(|| "run `ringback check`, which shows the line".to_owned());
+    let says = format!("{}:{} {}", found.file, found.line, found.message);
+    let finding = match found.severity {
+        Severity::Error => Finding::error(says, remedy),
+        Severity::Warning => Finding::warning(says, remedy),
+    };
+    Finding { check: "configuration", ..finding }
+}
+
+async fn examine(config: Config, online: bool, admin: Option<SocketAddr>) -> Patient {
     let path = &config.gateway.store.path;
     let (mut calls, mut store_fault) = (Vec::new(), None);
     // A store that is not there yet is made by the first start.
@@ -136,31 +143,13 @@ async fn examine(config: Config, online: bool) -> Patient {
         }
     }
     let is_running = machine::is_locked(&path.with_added_extension("lock"));
-    let unresolved = if online { Some(unresolved(&config).await) } else { None };
-    Patient { machine: Machine::read(), config, is_running, calls, store_fault, unresolved }
-}
-
-async fn unresolved(config: &Config) -> Vec<String> {
-    let mut lost = Vec::new();
-    for gateway in config.trunks.values().filter_map(|trunk| trunk.outbound.as_ref()).flat_map(|out| &out.gateways) {
-        let Some(host) = host_of(gateway) else { continue };
-        // A name may have SRV records only; then it needs the gateway's own way of asking, and this says nothing of it.
-        let found = tokio::time::timeout(LOOKUP_MAX, tokio::net::lookup_host((host, 5060))).await;
-        let is_found = found.is_ok_and(|found| found.is_ok_and(|mut addresses| addresses.next().is_some()));
-        if !is_found {
-            lost.push(host.to_owned());
-        }
-    }
-    lost
-}
-
-/// The host of a SIP URI without a user.
-fn host_of(uri: &str) -> Option<&str> {
-    let rest = uri.split_once(':')?.1.split([';', '?']).next()?;
-    match rest.strip_prefix('[') {
-        Some(v6) => v6.split(']').next(),
-        None => rest.split(':').next().filter(|host| !host.is_empty()),
-    }
+    let running = match (admin.or(config.gateway.admin), is_running || admin.is_some()) {
+        (_, false) => None,
+        (Some(at), true) => Some(peers::running(at).await),
+        (None, true) => Some(Err("it has no admin listener".to_owned())),
+    };
+    let heard = if online { Some(peers::ask(&config).await) } else { None };
+    Patient { machine: Machine::read(), config, is_running, calls, store_fault, running, heard }
 }
 
 fn show(findings: &[Finding], as_json: bool) {
@@ -183,5 +172,3 @@ fn show(findings: &[Finding], as_json: bool) {
 
 /// Some hours of a busy gateway; what failed before was asked about before.
 const CALLS_LOOKED_AT: usize = 500;
-/// A name server that takes longer is itself the finding.
-const LOOKUP_MAX: std::time::Duration = std::time::Duration::from_secs(3);

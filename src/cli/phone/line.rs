@@ -257,6 +257,7 @@ impl Desk {
             address: address.ip(),
             port: address.port(),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
+            comfort_noise: false,
             // RFC 8866 §5.2: some readers keep the number in 63 bits.
             session_id: random() >> 1,
             version: 1,

@@ -39,6 +39,7 @@ impl Check<'_> {
             raw::Private::Allow => Private::Allow,
         };
         let admin = file.admin.as_ref().and_then(|admin| self.socket(&at.key("admin").key("listen"), &admin.listen));
+        let browsers = file.webrtc.as_ref().and_then(|file| self.webrtc(&at.key("webrtc"), file));
         self.wanted.trust = file.identity.trust.clone().map(|trust| (at.key("identity").key("trust"), trust));
         Some(Gateway {
             sip,
@@ -55,6 +56,7 @@ impl Check<'_> {
             },
             identity: Signers { trust: file.identity.trust.as_ref().map(PathBuf::from) },
             admin,
+            browsers,
             prompts: PathBuf::from(&file.prompts.dir),
         })
     }
@@ -132,7 +134,7 @@ impl Check<'_> {
         }
     }
 
-    fn sockets(&mut self, at: &At, texts: &[String]) -> Vec<SocketAddr> {
+    pub(super) fn sockets(&mut self, at: &At, texts: &[String]) -> Vec<SocketAddr> {
         let mut sockets = Vec::new();
         for (n, text) in texts.iter().enumerate() {
             match self.socket(&at.item(n), text) {
@@ -210,7 +212,7 @@ impl Check<'_> {
     }
 
     /// The origin of a URL without variables, and with nothing behind the port.
-    fn origin(&mut self, at: &At, text: &str) -> Option<Origin> {
+    pub(super) fn origin(&mut self, at: &At, text: &str) -> Option<Origin> {
         match Origin::of(text) {
             Ok(origin) => {
                 let behind =

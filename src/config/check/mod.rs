@@ -12,6 +12,7 @@ mod routes;
 mod steps;
 mod trunks;
 mod verbs;
+mod webrtc;
 
 use std::collections::{BTreeMap, BTreeSet};
 

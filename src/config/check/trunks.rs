@@ -8,8 +8,8 @@ use crate::config::raw;
 use crate::model::{Address, Codec, limits};
 use crate::trunk::{
     Anonymous, CallerPolicy, Cidr, Credentials, Dialling, Dtmf, HeaderIn, HeaderOut, IdentityRules, Inbound,
-    NumberFormat, Outbound, ReferRules, ReferSend, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify,
-    numbers,
+    NumberFormat, Outbound, Price, ReferRules, ReferSend, Reliable, SessionRules, Signing, Telling, Trunk, TrunkLimits,
+    Verify, numbers,
 };
 
 impl Check<'_> {
@@ -28,12 +28,22 @@ impl Check<'_> {
                 let mistake = Mistake::error(code::CONFLICT, at, "we register nowhere");
                 self.report(mistake.hint("add [registration] with registrars and aor").absence());
             }
-            if file.inbound.is_none() && file.outbound.is_none() {
+            let gateway = self.tree.gateway.as_ref();
+            let is_of_browsers =
+                gateway.and_then(|file| file.webrtc.as_ref()).is_some_and(|webrtc| webrtc.trunk == *id);
+            if file.inbound.is_none() && file.outbound.is_none() && !is_of_browsers {
                 self.report(
                     Mistake::error(code::EMPTY, at.clone(), "no call can come from this trunk or go to it")
                         .hint("add [inbound] with allowed_addresses, or [outbound] with a uri")
                         .absence(),
                 );
+            }
+            let has_prices = file.outbound.as_ref().is_some_and(|outbound| !outbound.price.is_empty());
+            if file.limits.spend_per_day.is_some() && !has_prices {
+                let at = at.key("limits").key("spend_per_day");
+                let mistake =
+                    Mistake::error(code::CONFLICT, at, "nobody says what calls cost, so none would be placed");
+                self.report(mistake.hint("add [[outbound.price]] with prefix = \"\" and per_minute").absence());
             }
             let trunk = Trunk {
                 id: id.clone(),
@@ -47,6 +57,7 @@ impl Check<'_> {
                     raw::Dtmf::Rfc4733 => Dtmf::Rfc4733,
                     raw::Dtmf::Inband => Dtmf::Inband,
                 },
+                comfort_noise: file.silence == raw::Silence::ComfortNoise,
                 inbound: inbound.unwrap_or_default(),
                 outbound,
                 registration,
@@ -55,6 +66,7 @@ impl Check<'_> {
                     calls_per_second: file.limits.calls_per_second,
                     minutes_per_day: file.limits.minutes_per_day,
                     calls_per_agent_hour: file.limits.calls_per_agent_hour,
+                    spend_per_day: file.limits.spend_per_day.map(millionths),
                 },
                 session: self.session(&at.key("session"), &file.session),
                 transfer: ReferRules {
@@ -97,6 +109,10 @@ impl Check<'_> {
             let codec = match codec {
                 raw::Codec::Pcmu => Codec::Pcmu,
                 raw::Codec::Pcma => Codec::Pcma,
+                raw::Codec::G722 => Codec::G722,
+                raw::Codec::Opus => Codec::Opus,
+                raw::Codec::L16Narrow => Codec::L16Narrow,
+                raw::Codec::L16Wide => Codec::L16Wide,
             };
             if codecs.contains(&codec) {
                 self.report(Mistake::error(code::TWICE, at.item(n), "this codec stands here twice"));
@@ -235,9 +251,12 @@ impl Check<'_> {
             format,
             prefix: out.prefix.clone(),
             caller,
+            diversion: telling(out.diversion),
+            history_info: telling(out.history_info.unwrap_or(raw::Telling::Never)),
             headers: out.header.iter().enumerate().map(|(n, h)| self.header_out(&at_headers.item(n), h)).collect(),
             probe: out.probe_s.map(Duration::from_secs),
             dialling: self.dialling(&at.key("allow"), &out.allow),
+            prices: self.prices(&at.key("price"), &out.price),
         }
     }
 
@@ -278,7 +297,7 @@ impl Check<'_> {
             self.report(mistake.hint("write letters, digits and `-`"));
         } else if OURS.contains(&lower.as_str()) {
             let mistake = Mistake::error(code::NAME, at.key("name"), "this header is written by us");
-            self.report(mistake.hint("leave it out; caller_id, assert_identity and identity.sign steer what it says"));
+            self.report(mistake.hint("leave it out; caller_id, assert_identity, diversion, history_info and identity.sign steer what it says"));
         }
         HeaderOut { name: raw.name.clone(), value: self.template(&at.key("value"), &raw.value) }
     }
@@ -311,6 +330,28 @@ impl Check<'_> {
             premium: allow.premium,
             hosts: allow.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         }
+    }
+
+    fn prices(&mut self, at: &At, written: &[raw::Price]) -> Vec<(String, Price)> {
+        let mut prices: Vec<(String, Price)> = Vec::new();
+        for (n, raw) in written.iter().enumerate() {
+            let at = at.item(n).key("prefix");
+            let digits = raw.prefix.strip_prefix('+').unwrap_or(&raw.prefix);
+            if !digits.bytes().all(|b| b.is_ascii_digit() || b == b'*' || b == b'#') {
+                let mistake = Mistake::error(code::PATTERN, at.clone(), "no number begins like this");
+                self.report(mistake.hint("write + and digits, as +4420; or nothing for all others"));
+            }
+            if prices.iter().any(|(prefix, _)| *prefix == raw.prefix) {
+                self.report(Mistake::error(code::TWICE, at, "these numbers have a price already"));
+            }
+            let price = Price {
+                per_call: millionths(raw.per_call),
+                per_minute: millionths(raw.per_minute),
+                step: Duration::from_secs(raw.step_s),
+            };
+            prices.push((raw.prefix.clone(), price));
+        }
+        prices
     }
 
     fn session(&mut self, at: &At, raw: &raw::Session) -> SessionRules {
@@ -377,11 +418,26 @@ impl Check<'_> {
     }
 }
 
+/// An amount of money; the form has bounded it.
+fn millionths(amount: f64) -> i64 {
+    #[allow(clippy::cast_possible_truncation, reason = "a cast of a float is cut at the bounds of the integer")]
+    let millionths = (amount * 1e6).round() as i64;
+    millionths
+}
+
+fn telling(raw: raw::Telling) -> Telling {
+    match raw {
+        raw::Telling::Never => Telling::Never,
+        raw::Telling::Forwards => Telling::Forwards,
+        raw::Telling::Always => Telling::Always,
+    }
+}
+
 /// What is offered where nothing is said.
 const CODECS: [raw::Codec; 2] = [raw::Codec::Pcmu, raw::Codec::Pcma];
 
 /// Headers that our calls bear anyway, beside those that steer SIP.
-const OURS: [&str; 32] = [
+const OURS: [&str; 33] = [
     "via",
     "v",
     "from",
@@ -414,6 +470,7 @@ const OURS: [&str; 32] = [
     "session-expires",
     "min-se",
     "diversion",
+    "history-info",
 ];
 
 /// RFC 3261 §25.1: a token.

@@ -13,6 +13,7 @@ use crate::config::Destination;
 use crate::gateway::clock::unix_ms;
 use crate::gateway::mailbox::Post;
 use crate::gateway::registry::Door;
+use crate::gateway::tolls::Pass;
 use crate::media::RtpPeer;
 use crate::model::{Address, Codec, LegId, Pii};
 use crate::route::Asked;
@@ -24,7 +25,7 @@ use crate::trunk::{Trunk, numbers};
 #[derive(Debug)]
 pub(in crate::gateway) enum Guest {
     /// A new call of this trunk, which asks for it by Replaces.
-    Sip { dialog: DialogId, trunk: String, is_trusted: bool, sdp: Option<Vec<u8>> },
+    Sip { dialog: DialogId, trunk: String, is_trusted: bool, sdp: Option<Vec<u8>>, pass: Pass },
     /// A party of another call here, which one of the two calls' parties connects to this one.
     Call { cord: Cord, remote: SocketAddr },
 }
@@ -188,19 +189,19 @@ impl Arms {
                 self.hear_from(leg, remote);
                 self.post(Event::LegAnswered { leg });
             }
-            Guest::Sip { dialog, trunk, sdp, .. } => {
+            Guest::Sip { dialog, trunk, sdp, pass, .. } => {
                 let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
-                let codecs = self.config.trunks.get(&trunk).map(|trunk| trunk.codecs.clone());
-                let codecs = codecs.unwrap_or_else(|| vec![Codec::Pcmu, Codec::Pcma]);
-                let local = local(&self.house, codecs, opened.port(), session_id);
+                let local = local(&self.house, self.config.trunks.get(&trunk), opened.port(), session_id);
                 let offer = sdp.as_deref().map(Offer::parse).transpose();
                 let answer = offer.ok().flatten().and_then(|offer| sdp::answer(&offer, &local).ok());
                 let Some((agreed, answer)) = answer else {
-                    self.turn_away(Guest::Sip { dialog, trunk, is_trusted: false, sdp: None }, Cause::NoMedia).await;
+                    self.turn_away(Guest::Sip { dialog, trunk, is_trusted: false, sdp: None, pass }, Cause::NoMedia)
+                        .await;
                     return self.post(failed(leg, Cause::NoMedia));
                 };
                 self.house.registry.add_dialog(dialog, self.id, leg);
                 self.trunks.insert(leg, trunk);
+                self.passes.insert(leg, pass);
                 self.legs.insert(leg, LegWire::Sip { dialog, local, answer: None, is_held: false });
                 self.tell_dialog(leg, SipCommand::Answer { sdp: answer }).await;
                 self.open_media(leg, &agreed);
@@ -233,7 +234,7 @@ impl Arms {
         };
         let replacing = match replacing.and_then(|leg| self.legs.get(&leg)) {
             Some(LegWire::Sip { dialog, .. }) => Some(*dialog),
-            Some(LegWire::Agent { .. } | LegWire::BuiltIn | LegWire::Cord(_)) | None => None,
+            Some(LegWire::Agent { .. } | LegWire::Browser(_) | LegWire::BuiltIn | LegWire::Cord(_)) | None => None,
         };
         self.order_refer(leg, ReferOrder::Send { to: format!("<{uri}>"), replacing }).await;
     }
@@ -246,8 +247,8 @@ impl Arms {
 }
 
 /// What a call with Replaces brings to the call whose party it wants to replace.
-pub(in crate::gateway) fn guest(dialog: DialogId, trunk: &Trunk, invite: &Invite) -> Guest {
-    Guest::Sip { dialog, trunk: trunk.id.clone(), is_trusted: trunk.is_trusted, sdp: invite.sdp.clone() }
+pub(in crate::gateway) fn guest(dialog: DialogId, trunk: &Trunk, invite: &Invite, pass: Pass) -> Guest {
+    Guest::Sip { dialog, trunk: trunk.id.clone(), is_trusted: trunk.is_trusted, sdp: invite.sdp.clone(), pass }
 }
 
 /// The payload type of digits between two calls here.

@@ -212,6 +212,48 @@ fn packets_without_audio_or_too_long_are_refused() {
     assert_eq!(line.ingress.stats().refused, 2);
 }
 
+#[test]
+fn two_hours_of_a_party_with_another_clock_stay_on_time() {
+    for ppm in [-100i64, 100] {
+        let mut line = Line::new();
+        let mut sent = 0i64;
+        for tick in 0..360_000i64 {
+            while sent * 20 * (1_000_000 - ppm) <= tick * 20 * 1_000_000 {
+                let code = if sent % 200 < 150 { 0x90 } else { SILENCE };
+                let header = header(sent as u16, sent as u32 * 160, 1);
+                let now = ms(tick as u64 * 20);
+                line.ingress.packet(now, &header, Arrival::Audio(Codec::Pcmu, &[code; 160]), &mut line.frames);
+                sent += 1;
+            }
+            line.tick(tick as u64 * 20);
+            line.frames.clear();
+            let lead = line.ingress.units_emitted() as i64 / 8 - tick * 20;
+            // A party that is slower is never ahead, and only as late as it is slow.
+            assert!((-1000..=60).contains(&lead), "{ppm} ppm: {lead} ms ahead after {tick} ticks");
+        }
+        let stats = line.ingress.stats();
+        assert_eq!((stats.lost, stats.late, stats.concealed), (0, 0, 0), "{ppm} ppm");
+    }
+}
+
+#[test]
+fn comfort_noise_is_heard_at_its_level_until_speech_comes_again() {
+    let mut line = Line::new();
+    line.packet(0, 0, 1);
+    line.ingress.packet(ms(20), &header(1, 160, 1), Arrival::Noise(50), &mut line.frames);
+    (1..=50).for_each(|tick| {
+        line.tick(tick * 20);
+    });
+    let noise: Vec<f32> = line.frames[10..40]
+        .iter()
+        .map(|frame| -10.0 * (super::super::sample::energy(narrow(frame)) as f32 / 32_768f32.powi(2)).log10())
+        .collect();
+    assert!(noise.iter().all(|level| (45.0..55.0).contains(level)), "{noise:?}");
+
+    line.ingress.packet(ms(1010), &header(2, 50 * 160, 1), audio(2).arrival(), &mut line.frames);
+    assert_eq!(line.codes().last(), Some(&code(2)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// Loss, order, copies and jitter of any kind: frames keep their order, and the clock is kept.

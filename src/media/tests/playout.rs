@@ -124,6 +124,54 @@ fn two_minutes_fill_it_and_room_comes_back() {
     assert!(mouth.playout.has_room());
 }
 
+#[test]
+fn a_source_that_speaks_as_fast_as_it_sends_gets_forty_milliseconds_the_next_time() {
+    let mut mouth = Mouthpiece::new();
+    let paced = |mouth: &mut Mouthpiece, name: &str| {
+        let mut waited = 0;
+        for tick in 0..50 {
+            mouth.say(0, name, &[0x90; 160], tick == 49);
+            waited += usize::from(!mouth.tick());
+        }
+        (0..5).for_each(|_| {
+            mouth.tick();
+        });
+        waited
+    };
+
+    assert_eq!(paced(&mut mouth, "a"), 0, "unknown, so it starts at once");
+    assert_eq!(paced(&mut mouth, "b"), 1, "one tick more until 40 ms are there");
+    assert_eq!(mouth.playout.underruns(), 0);
+    mouth.say(0, "c", &[0x90; 16_000], true);
+    assert!(mouth.tick(), "a burst is there at once, whatever came before");
+}
+
+#[test]
+fn two_hours_of_a_source_with_another_clock_neither_grow_nor_break() {
+    for ppm in [-100i64, 100] {
+        let mut mouth = Mouthpiece::new();
+        let (mut sent, mut most) = (0, 0);
+        for tick in 0..360_000i64 {
+            // Speech of three seconds, silence of one.
+            let code = if tick % 200 < 150 { 0x90 } else { SILENCE };
+            while sent * 20 * (1_000_000 - ppm) <= tick * 20 * 1_000_000 {
+                mouth.say(0, "a", &[code; 160], false);
+                sent += 1;
+            }
+            mouth.tick();
+            mouth.sent.clear();
+            mouth.unfaded.clear();
+            most = most.max(mouth.playout.queued());
+        }
+
+        assert!(most <= 8 * 160, "{ppm} ppm: {} ms waited", most / 8);
+        assert!(mouth.playout.underruns() <= 40, "{ppm} ppm: {} underruns", mouth.playout.underruns());
+        let Some(Heard::Stopped { heard_ms, .. }) = mouth.playout.stop(1) else { panic!("a stop says what was heard") };
+        let said = sent as u64 * 20;
+        assert!((said - 200..=said).contains(&heard_ms), "{ppm} ppm: {heard_ms} of {said} ms");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Say { len: usize, last: bool },

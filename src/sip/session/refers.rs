@@ -69,10 +69,22 @@ impl Session {
         }
     }
 
-    /// Whether this is the answered dialog with this peer, whose place may be taken (RFC 3891 §3).
-    pub(in crate::sip) fn may_be_replaced_by(&self, tag: &[u8]) -> bool {
-        let is_up = matches!(self.standing, Standing::Answered(_) | Standing::Steady);
-        is_up && self.refers.leaving.is_none() && self.dialog.has_remote_tag(tag)
+    /// Whether the place of the peer with this tag may be taken in the answered dialog (RFC 3891 §3).
+    ///
+    /// # Errors
+    /// The status for whoever asks: 481 when this is another dialog, 603 when it is over, 486 when only an early one was
+    /// meant.
+    pub(in crate::sip) fn replaceable(&self, tag: &[u8], early_only: bool) -> Result<(), u16> {
+        if !self.dialog.has_remote_tag(tag) {
+            return Err(481);
+        }
+        match self.standing {
+            Standing::Answered(_) | Standing::Steady if self.refers.leaving.is_some() => Err(603),
+            Standing::Answered(_) | Standing::Steady if early_only => Err(486),
+            Standing::Answered(_) | Standing::Steady => Ok(()),
+            Standing::Leaving { .. } | Standing::Over => Err(603),
+            Standing::Early => Err(481),
+        }
     }
 
     /// Where the other side is reached, and what it calls this dialog.

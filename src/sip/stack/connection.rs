@@ -3,6 +3,7 @@
 //! A peer that does not read loses its own connection and delays nobody. When framing is lost, the connection is closed:
 //! guessing where the next message begins is how a body becomes a request (RFC 4475 §3.1.2.3).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,10 @@ pub(super) struct Line {
     pub(super) arrival: Duration,
     /// How often we ping.
     pub(super) ping: Duration,
+    /// Who is at the other end.
+    pub(super) peer: SocketAddr,
+    /// We called, or an admin wrote the address down: what goes wrong is worth a line in the log.
+    pub(super) is_known: bool,
     /// The place it takes when others opened it. Then it is theirs to keep alive, unless it is a WebSocket.
     pub(super) seat: Option<Seat>,
 }
@@ -57,7 +62,12 @@ impl Line {
 
     /// Counts a handshake that failed, and says why to whoever looks for it.
     pub(super) async fn refuse(&self, kind: &str, error: &(dyn std::fmt::Display + Sync)) {
-        tracing::debug!(%error, kind, "a SIP connection could not be agreed on");
+        let peer = self.peer;
+        if self.is_known {
+            tracing::warn!(%peer, %error, kind, "a SIP connection with a peer could not be agreed on");
+        } else {
+            tracing::debug!(%peer, %error, kind, "a SIP connection could not be agreed on");
+        }
         self.tell(Event::Refused).await;
     }
 

@@ -331,6 +331,8 @@ impl Links {
             limits: self.limits,
             arrival: self.arrival,
             ping: self.keep_alive,
+            peer: hop.addr,
+            is_known: seat.is_none() || self.gate.knows(hop.addr.ip()),
             seat,
         };
         self.by_peer.entry((hop.addr, hop.transport)).or_default().push(id);
