@@ -117,6 +117,7 @@ fn trunk() -> Trunk {
         country: Some("GB".to_owned()),
         codecs: Vec::new(),
         leads_codecs: false,
+        dtmf: ringback::trunk::Dtmf::default(),
         comfort_noise: false,
         inbound: Inbound { digest: Some(digest), ..Inbound::default() },
         outbound: Some(outbound),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Action, Consent, Prompt, Verb, Workflow};
-use crate::model::Address;
+use crate::model::{Address, BargeIn};
 
 /// What to do with a call that a route led to an agent, or refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,9 @@ pub struct Agent {
     pub went_wrong: Prompt,
     /// Whether both sides are recorded.
     pub record: bool,
+    /// What happens when the caller speaks over it.
+    #[serde(default)]
+    pub barge_in: BargeIn,
     /// What the caller learns before that.
     #[serde(default, skip_serializing_if = "Consent::is_none")]
     pub consent: Consent,

@@ -19,7 +19,7 @@ mod words;
 
 use serde_json::Value;
 
-use crate::model::{ItemId, Pii, Secret};
+use crate::model::{BargeIn, ItemId, Pii, Secret};
 
 pub use settings::SettingsError;
 #[cfg(feature = "shell")]
@@ -41,6 +41,8 @@ pub struct AgentSpec {
     pub first_words: FirstWords,
     /// What the agent may ask for.
     pub tools: Vec<ToolSpec>,
+    /// Who decides that the caller interrupts it.
+    pub barge_in: BargeIn,
 }
 
 /// Who speaks first after the answer.
@@ -128,6 +130,10 @@ pub enum AgentEvent {
     SpeechStarted,
     /// The caller paused; the agent's turn.
     SpeechStopped,
+    /// The agent became softer, because the caller may have begun to speak.
+    Ducked,
+    /// It was nothing: the agent is as loud as before.
+    Resumed,
     /// The caller spoke over the agent, who is silent since.
     BargedIn {
         /// What was being said.

@@ -45,6 +45,8 @@ pub(super) struct OpenAiRealtime {
     /// Stops the worker has not answered yet, oldest first.
     stops: VecDeque<Stop>,
     epoch: u32,
+    /// Frames left in which a caller who silenced the agent must be found to have said something.
+    doubted: Option<u32>,
     calls: Vec<ToolCall>,
     /// Results the vendor has not put into its conversation yet, by call id.
     unacknowledged: Vec<String>,
@@ -115,6 +117,7 @@ impl OpenAiRealtime {
             utterances: VecDeque::new(),
             stops: VecDeque::new(),
             epoch: 0,
+            doubted: None,
             calls: Vec::new(),
             unacknowledged: Vec::new(),
             ticks: 0,
@@ -194,6 +197,13 @@ impl Words for OpenAiRealtime {
                 self.pump(out);
             }
         }
+        if let Some(frames) = &mut self.doubted {
+            *frames = frames.saturating_sub(1);
+            if *frames == 0 {
+                self.doubted = None;
+                self.on_command(AgentCommand::Inform { text: Pii::new(GO_ON.to_owned()), respond: true }, out);
+            }
+        }
         if let Some(ask) = &mut self.asked {
             ask.frames = ask.frames.saturating_sub(1);
             if ask.frames == 0 && self.active.is_none() {
@@ -205,6 +215,17 @@ impl Words for OpenAiRealtime {
     }
 
     fn on_stopped(&mut self, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>) {
+        self.on_silenced(item, heard_ms, out);
+    }
+
+    fn on_interrupted(&mut self, epoch: u32, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>) {
+        // Otherwise an order of ours crossed with it, which this answers.
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.silence(true, false, out);
+            // If the vendor hears nobody either, it was no speech.
+            self.doubted = (self.turn == Turn::Free).then_some(DOUBT_FRAMES);
+        }
         self.on_silenced(item, heard_ms, out);
     }
 
@@ -348,8 +369,11 @@ impl OpenAiRealtime {
 
     fn on_speech_started(&mut self, out: &mut Vec<Act>) {
         self.turn = Turn::Caller;
-        // Silence first: everything else may be late, this may not.
-        self.hush(true, out);
+        self.doubted = None;
+        if self.spec.barge_in.is_vendors() {
+            // Silence first: everything else may be late, this may not.
+            self.hush(true, out);
+        }
         out.push(Act::Tell(AgentEvent::SpeechStarted));
     }
 
@@ -362,6 +386,12 @@ impl OpenAiRealtime {
     fn hush(&mut self, by_caller: bool, out: &mut Vec<Act>) {
         self.epoch += 1;
         out.push(Act::hush(self.epoch));
+        // For the caller's voice the vendor has cancelled its response already, unless it was told not to.
+        self.silence(by_caller, by_caller && options::vendor_interrupts(&self.spec), out);
+    }
+
+    /// The epoch has begun: what was said before it is over.
+    fn silence(&mut self, by_caller: bool, is_cancelled: bool, out: &mut Vec<Act>) {
         if self.stops.len() < STOPS_MAX {
             self.stops.push_back(Stop { epoch: self.epoch, by_caller });
         }
@@ -371,9 +401,7 @@ impl OpenAiRealtime {
         }
         if let Some(active) = self.active.clone() {
             let is_cut_already = self.cut.contains(&active);
-            // For the caller's voice the vendor has cancelled it already, unless it was told not to.
-            let is_cancelled = is_cut_already || (by_caller && options::vendor_interrupts(&self.spec));
-            if !is_cancelled {
+            if !is_cancelled && !is_cut_already {
                 self.send("response.cancel", json!({ "response_id": active }), out);
             }
             self.cut_response(active);
@@ -513,6 +541,9 @@ fn cut_to(text: &str, len_max: usize) -> &str {
 
 const SESSION_EVENT: &str = "rb_session";
 const SAY_EXACTLY: &str = "Say exactly the following words to the caller, and nothing before or after them: ";
+/// Two seconds after an interruption nobody has said anything: LiveKit and others wait as long.
+const DOUBT_FRAMES: u32 = 2000 / FRAME_MS;
+const GO_ON: &str = "You were cut off by a noise; the caller has said nothing. Go on from where you stopped.";
 /// The vendor begins its answer within some 10 ms of the caller's pause; a second later it will not.
 const OWED_FRAMES: u32 = 1000 / FRAME_MS;
 /// A wish for a response is answered or refused within a round trip; after 5 s it is lost.

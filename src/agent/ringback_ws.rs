@@ -267,6 +267,18 @@ impl Words for RingbackWs {
         send(&ToAgent::Cleared { item: item.as_deref(), heard_ms }, out);
     }
 
+    fn on_interrupted(&mut self, epoch: u32, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>) {
+        // Otherwise an order of ours crossed with it, which this answers.
+        if epoch > self.epoch {
+            (self.epoch, self.open) = (epoch, None);
+            send(&ToAgent::Interrupt, out);
+            if let Some(item) = item.clone() {
+                out.push(Act::Tell(AgentEvent::BargedIn { item, heard_ms }));
+            }
+        }
+        self.on_stopped(item, heard_ms, out);
+    }
+
     fn on_finished(&mut self, item: &ItemId, heard_ms: u64, out: &mut Vec<Act>) {
         self.unheard.retain(|(unheard, _)| unheard != item);
         send(&ToAgent::Finished { item, heard_ms }, out);

@@ -315,6 +315,12 @@ impl<W: Words> Driver<W> {
             Some(Heard::Stopped { item, heard_ms }) => {
                 self.hear_from(|words, out| words.on_stopped(item, heard_ms, out));
             }
+            Some(Heard::Interrupted { epoch, item, heard_ms }) => {
+                self.to_speak.retain(|speech| speech.epoch >= epoch);
+                self.hear_from(|words, out| words.on_interrupted(epoch, item, heard_ms, out));
+            }
+            Some(Heard::Ducked) => self.to_tell.push_back(AgentEvent::Ducked),
+            Some(Heard::Resumed) => self.to_tell.push_back(AgentEvent::Resumed),
             Some(Heard::Finished { item, heard_ms }) => {
                 self.hear_from(|words, out| words.on_finished(&item, heard_ms, out));
             }
@@ -564,7 +570,7 @@ mod tests {
 
     use super::*;
     use crate::agent::FirstWords;
-    use crate::model::Pii;
+    use crate::model::{BargeIn, Pii};
 
     #[tokio::test]
     async fn a_vendor_without_a_sign_of_life_is_left() {
@@ -624,6 +630,7 @@ mod tests {
                 instructions: Pii::default(),
                 first_words: FirstWords::Caller,
                 tools: vec![],
+                barge_in: BargeIn::default(),
             };
             let (_, heard) = mpsc::channel(1);
             let (speech, _) = mpsc::channel(1);

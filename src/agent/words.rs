@@ -22,6 +22,9 @@ pub(super) trait Words {
     fn on_frame(&mut self, out: &mut Vec<Act>);
     /// The mouth is shut; this much was heard of this.
     fn on_stopped(&mut self, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>);
+    /// The worker shut the mouth by itself, because the caller speaks: audio before this epoch is stale, and this much was
+    /// heard of this.
+    fn on_interrupted(&mut self, epoch: u32, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>);
     /// The last sample of this item was heard, which was so long.
     fn on_finished(&mut self, item: &ItemId, heard_ms: u64, out: &mut Vec<Act>);
     /// Nothing can be sent any more: report what is not reported yet.

@@ -20,7 +20,7 @@ use crate::model::limits;
 
 pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RouteIdentity, RoutesFile};
 pub use trunk::{
-    Allow, Anonymous, Attestation, Codec, Digest, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat,
+    Allow, Anonymous, Attestation, Codec, Digest, Dtmf, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat,
     Outbound, Price, Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, Telling, TrunkFile,
     TrunkLimits, Verify,
 };
@@ -512,6 +512,8 @@ pub struct AgentFile {
     pub went_wrong: Prompt,
     /// Both sides are recorded.
     pub record: bool,
+    /// What happens when the caller speaks while the agent speaks.
+    pub barge_in: BargeIn,
     /// What a caller learns before the recording begins.
     pub consent: Consent,
     /// The call is ended after this time.
@@ -544,10 +546,81 @@ impl Default for AgentFile {
                 text: Some("Something went wrong, try again.".to_owned()),
             },
             record: false,
+            barge_in: BargeIn::default(),
             consent: Consent::default(),
             duration_max_s: limits::CALL_DURATION_MAX.as_secs(),
         }
     }
+}
+
+/// What happens when the caller speaks while a vendor's agent speaks.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BargeIn {
+    /// Who decides that the caller means to interrupt.
+    pub by: DecidedBy,
+    /// What may interrupt: `true` for voice and keys, `"dtmf-only"` for keys, `false` for nothing, as legal notices want
+    /// it. The agent hears the caller in any case.
+    pub interruptible: Interruptible,
+    /// With `by = "local"` or `"both"`: speech this long silences the agent. Longer is calmer, shorter is quicker.
+    #[schemars(range(min = 100, max = 2_000))]
+    pub min_speech_ms: u64,
+    /// With `by = "local"` or `"both"`: a soft "mm-hmm" in the middle of an answer does not silence the agent.
+    pub backchannels: bool,
+    /// With `by = "local"` or `"both"`: noise is taken out of what the gateway judges by, not of what the agent hears.
+    /// For callers in cars and halls; costs some 1 % of a core for each call while the agent speaks.
+    pub noise_suppression: bool,
+}
+
+impl Default for BargeIn {
+    fn default() -> BargeIn {
+        let usual = crate::model::BargeIn::default();
+        BargeIn {
+            by: DecidedBy::default(),
+            interruptible: Interruptible::default(),
+            min_speech_ms: usual.speech_min.as_millis() as u64,
+            backchannels: usual.tolerates_backchannels,
+            noise_suppression: usual.suppresses_noise,
+        }
+    }
+}
+
+/// Who decides that a caller interrupts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecidedBy {
+    /// The gateway: the agent becomes softer after some 100 ms of voice, silent after some 300, and goes on when it was a
+    /// cough. Its own echo does not interrupt it.
+    Local,
+    /// The agent's vendor, when its word comes over the network.
+    #[default]
+    Agent,
+    /// Whoever is first.
+    Both,
+}
+
+/// What may interrupt an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Interruptible {
+    /// Voice and keys, or nothing.
+    All(bool),
+    /// Keys alone.
+    Some(KeysOnly),
+}
+
+impl Default for Interruptible {
+    fn default() -> Interruptible {
+        Interruptible::All(true)
+    }
+}
+
+/// Keys, and no voice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeysOnly {
+    /// Keys alone.
+    DtmfOnly,
 }
 
 /// What a caller learns before the recording begins. It is played before the first word of anybody else, and what was

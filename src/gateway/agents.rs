@@ -15,7 +15,7 @@ use crate::actions::{Agent, Connector};
 use crate::agent::{self, AgentCommand, AgentEvent, AgentSpec, FirstWords, ToolSpec, Who};
 use crate::call::{Cause, Event, Speaker, Told, ToolCall};
 use crate::media::CallMedia;
-use crate::model::{Form, LegId, Pii, limits};
+use crate::model::{BargeIn, Form, LegId, Pii, limits};
 
 /// Opens an agent's socket beside the call. Its events come by the mailbox.
 pub(super) fn dial(
@@ -40,13 +40,14 @@ pub(super) fn dial(
         instructions: Pii::default(),
         first_words: FirstWords::Caller,
         tools: tools.collect(),
+        barge_in: agent.barge_in,
     };
     let (heard_to, heard) = mpsc::channel(limits::AGENT_EAR);
     let (speech, speech_from) = mpsc::channel(limits::AGENT_SPEECH);
     let (mouth, mouth_from) = mpsc::channel(limits::AGENT_MOUTH);
     let (commands, orders) = mpsc::channel(limits::AGENT_COMMANDS);
     let (events, mut told) = mpsc::channel(limits::AGENT_EVENTS);
-    media.open_agent(leg, Form::Ulaw, speech_from, mouth_from).map_err(|_| Cause::Overload)?;
+    media.open_agent(leg, Form::Ulaw, agent.barge_in, speech_from, mouth_from).map_err(|_| Cause::Overload)?;
     door.listen(leg, heard_to);
     let door = Arc::clone(door);
     tasks.spawn(async move {
@@ -82,7 +83,10 @@ fn translate(leg: LegId, event: AgentEvent) -> Vec<Event> {
         }
         AgentEvent::Speaking => vec![Event::AgentSpoke { leg }],
         AgentEvent::Quiet { says } => vec![Event::AgentQuiet { leg, says: Some(says) }],
-        AgentEvent::BargedIn { heard_ms, .. } => vec![Event::BargedIn { leg, heard_ms }],
+        AgentEvent::BargedIn { heard_ms, .. } => {
+            counter!("ringback_barge_in_total", "step" => "stopped").increment(1);
+            vec![Event::BargedIn { leg, heard_ms }]
+        }
         AgentEvent::Said { who, text, interrupted } => {
             let who = match who {
                 Who::Caller => Speaker::Caller,
@@ -96,6 +100,14 @@ fn translate(leg: LegId, event: AgentEvent) -> Vec<Event> {
         AgentEvent::Fault { code, .. } => vec![Event::AgentFault { leg, code: short(code) }],
         // The vendor's view of turns; the call goes by what was heard.
         AgentEvent::SpeechStarted | AgentEvent::SpeechStopped => Vec::new(),
+        AgentEvent::Ducked => {
+            counter!("ringback_barge_in_total", "step" => "ducked").increment(1);
+            Vec::new()
+        }
+        AgentEvent::Resumed => {
+            counter!("ringback_barge_in_total", "step" => "resumed").increment(1);
+            Vec::new()
+        }
         AgentEvent::Usage(usage) => {
             counter!("ringback_agent_tokens_total", "way" => "in").increment(usage.input_tokens);
             counter!("ringback_agent_tokens_total", "way" => "out").increment(usage.output_tokens);
@@ -105,7 +117,7 @@ fn translate(leg: LegId, event: AgentEvent) -> Vec<Event> {
 }
 
 /// The call's word for an agent in the agent room's.
-pub(super) fn commands(told: Told) -> Vec<AgentCommand> {
+pub(super) fn commands(told: Told, barge_in: BargeIn) -> Vec<AgentCommand> {
     match told {
         Told::Start { instructions, first_words } => {
             let first_words = first_words.map_or(FirstWords::Caller, FirstWords::Agent);
@@ -118,7 +130,8 @@ pub(super) fn commands(told: Told) -> Vec<AgentCommand> {
         Told::Say(text) => vec![AgentCommand::Say { text }],
         Told::Digit(digit) => {
             let text = format!("The caller pressed the key {}.", digit.reveal().as_char()).into();
-            vec![AgentCommand::Interrupt, AgentCommand::Inform { text, respond: true }]
+            let inform = AgentCommand::Inform { text, respond: true };
+            if barge_in.by_keys() { vec![AgentCommand::Interrupt, inform] } else { vec![inform] }
         }
     }
 }

@@ -30,11 +30,11 @@ use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, ConsentResult, Destination, Event, Told, Wiring};
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, RtpPeer, Takes};
-use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
+use crate::model::{Address, BargeIn, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
 use crate::sdp::{self, Agreed, Local, SdpError};
 use crate::sip::{Dial, DialogId, Diversion, Diverted, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
-use crate::trunk::{Presented, Trunk, present};
+use crate::trunk::{Dtmf, Presented, Trunk, present};
 
 /// Everything of a call but its decisions.
 pub(super) struct Arms {
@@ -323,14 +323,17 @@ impl Arms {
     }
 
     fn open_media(&self, leg: LegId, agreed: &Agreed) {
+        let trunk = if leg == LegId::CALLER { self.open.trunk.as_ref() } else { self.trunks.get(&leg) };
+        let dtmf = trunk.and_then(|trunk| self.config.trunks.get(trunk)).map(|trunk| trunk.dtmf).unwrap_or_default();
         let mut takes = Takes::default();
         for (place, format) in takes.iter_mut().zip(&agreed.also) {
             *place = Some(*format);
         }
         let peer = RtpPeer {
             takes,
-            dtmf_out: agreed.dtmf,
+            dtmf_out: agreed.dtmf.filter(|_| dtmf != Dtmf::Inband),
             dtmf_in: agreed.dtmf_in,
+            tone_keys: dtmf == Dtmf::Inband || (dtmf == Dtmf::Auto && agreed.dtmf_in.is_none()),
             dtmf_clock: agreed.dtmf_clock,
             comfort_noise: agreed.comfort_noise,
             packet_ms: agreed.ptime_ms,
@@ -626,7 +629,11 @@ impl Arms {
 
     fn tell_agent(&self, leg: LegId, what: Told) {
         let Some(LegWire::Agent { commands }) = self.legs.get(&leg) else { return };
-        for command in agents::commands(what) {
+        let barge_in = match &self.plan.reception {
+            Reception::Agent(agent) => agent.barge_in,
+            Reception::Forward(_) | Reception::Refuse { .. } => BargeIn::default(),
+        };
+        for command in agents::commands(what, barge_in) {
             if commands.try_send(command).is_err() {
                 // Its socket has stalled or gone; what it misses would come too late anyway.
                 counter!("ringback_agent_commands_dropped_total").increment(1);

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::g711::decode_ulaw;
+use super::barge_in::{AgentTurn, Move};
+use super::g711::{decode_ulaw, encode_ulaw};
+use super::listener::Listener;
 use super::playout::{Piece, Playout};
 use super::resample::{Edge, Resampler};
 use super::sample::is_audible;
 use crate::model::limits::ECHO_MAX;
-use crate::model::{Band, FRAME_MS, FRAME_SAMPLES, Form, Heard, Sound, Speech, Voice};
+use crate::model::{Band, BargeIn, FRAME_MS, FRAME_SAMPLES, Form, Heard, SAMPLE_RATE, Sound, Speech, Voice};
 
 /// An agent's socket: a mouth and an ear, both in the form that it wants.
 #[derive(Debug)]
@@ -16,6 +18,14 @@ pub(super) struct AgentLeg {
     mouth: Lips,
     edge: Edge,
     ear: Option<Box<Resampler>>,
+    /// Listens whether the caller speaks over it, where the worker decides that.
+    listener: Option<Box<Listening>>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    listener: Listener,
+    edge: Edge,
 }
 
 #[derive(Debug)]
@@ -34,7 +44,10 @@ struct Linear {
 }
 
 impl AgentLeg {
-    pub(super) fn new(form: Form) -> AgentLeg {
+    pub(super) fn new(form: Form, barge_in: BargeIn) -> AgentLeg {
+        let listener = barge_in
+            .is_local()
+            .then(|| Box::new(Listening { listener: Listener::new(barge_in), edge: Edge::default() }));
         let mouth = match form {
             Form::Ulaw => Lips::Ulaw(Box::new(Playout::new(form.rate()))),
             Form::Linear16 | Form::Linear24 => {
@@ -42,7 +55,7 @@ impl AgentLeg {
                 Lips::Linear(Box::new(Linear { playout, resampler, is_ringing: false }))
             }
         };
-        AgentLeg { form, mouth, edge: Edge::default(), ear: None }
+        AgentLeg { form, mouth, edge: Edge::default(), ear: None, listener }
     }
 
     /// The form in which it hears and, unless it converts anyway, speaks.
@@ -71,7 +84,8 @@ impl AgentLeg {
         }
     }
 
-    pub(super) fn stop(&mut self, epoch: u32) -> Heard {
+    /// `None` when the worker has silenced it for this epoch by itself.
+    pub(super) fn stop(&mut self, epoch: u32) -> Option<Heard> {
         match &mut self.mouth {
             Lips::Ulaw(playout) => playout.stop(epoch),
             Lips::Linear(linear) => linear.playout.stop(epoch),
@@ -88,6 +102,40 @@ impl AgentLeg {
     /// The next 20 ms, in the band its listeners want if it has to be converted anyway. Returns whether the agent
     /// speaks in it.
     pub(super) fn pull(&mut self, wanted: Band, said: &mut Sound, heard: &mut Vec<Heard>) -> bool {
+        let speaks = self.speak(wanted, said, heard);
+        let turn = self.turn(speaks);
+        if let Some(listening) = &mut self.listener {
+            listening.say(said, turn);
+        }
+        speaks
+    }
+
+    fn turn(&self, speaks: bool) -> AgentTurn {
+        let (is_speaking, left_ms) = match &self.mouth {
+            Lips::Ulaw(playout) => (playout.is_speaking(), playout.left_ms()),
+            Lips::Linear(linear) => (linear.playout.is_speaking(), linear.playout.left_ms()),
+        };
+        AgentTurn { speaks: speaks || is_speaking, left: left_ms.map(|ms| ms * u64::from(SAMPLE_RATE / 1000)) }
+    }
+
+    /// Listens to 20 ms of the caller. Returns what its socket must know: that it was made softer, or silenced.
+    pub(super) fn listen(&mut self, sound: &Sound) -> Option<Heard> {
+        let listening = self.listener.as_mut()?;
+        let Sound::Narrow(ulaw) = listening.edge.fit(sound, Band::Narrow) else { return None };
+        match listening.listener.hear(&ulaw.map(decode_ulaw))? {
+            Move::Duck => Some(Heard::Ducked),
+            Move::Resume => Some(Heard::Resumed),
+            Move::Stop => {
+                listening.listener.stopped();
+                Some(match &mut self.mouth {
+                    Lips::Ulaw(playout) => playout.interrupt(),
+                    Lips::Linear(linear) => linear.playout.interrupt(),
+                })
+            }
+        }
+    }
+
+    fn speak(&mut self, wanted: Band, said: &mut Sound, heard: &mut Vec<Heard>) -> bool {
         match &mut self.mouth {
             Lips::Ulaw(playout) => {
                 let mut frame = [0; FRAME_SAMPLES];
@@ -101,6 +149,9 @@ impl AgentLeg {
 
     /// Nobody listens in this tick.
     pub(super) fn pause(&mut self) {
+        if let Some(listening) = &mut self.listener {
+            listening.listener.say(&mut [0; FRAME_SAMPLES], AgentTurn { speaks: false, left: None });
+        }
         match &mut self.mouth {
             Lips::Ulaw(playout) => playout.pause(),
             Lips::Linear(linear) => {
@@ -135,6 +186,23 @@ impl AgentLeg {
     }
 }
 
+impl Listening {
+    /// Makes what is said softer if it must be, and leaves it as it is else.
+    fn say(&mut self, said: &mut Sound, turn: AgentTurn) {
+        let is_ducked = self.listener.is_ducked();
+        match said {
+            Sound::Wide(wide) => self.listener.say(wide, turn),
+            Sound::Narrow(ulaw) => {
+                let mut linear = ulaw.map(decode_ulaw);
+                self.listener.say(&mut linear, turn);
+                if is_ducked {
+                    *ulaw = linear.map(encode_ulaw);
+                }
+            }
+        }
+    }
+}
+
 impl Linear {
     fn pull(&mut self, form: Form, wanted: Band, said: &mut Sound, heard: &mut Vec<Heard>) -> bool {
         let mut room = [0; SAMPLES_MAX];
@@ -151,7 +219,7 @@ impl Linear {
             Sound::Narrow(ulaw) => {
                 let mut narrow = [0; FRAME_SAMPLES];
                 self.convert(rates, speaks, frame, &mut narrow);
-                *ulaw = narrow.map(super::g711::encode_ulaw);
+                *ulaw = narrow.map(encode_ulaw);
             }
         }
         true
@@ -260,7 +328,7 @@ mod tests {
             (Form::Linear16, Band::Narrow),
             (Form::Linear16, Band::Wide),
         ] {
-            let mut agent = AgentLeg::new(form);
+            let mut agent = AgentLeg::new(form, BargeIn::default());
             let tone: Vec<i16> = (0..form.rate())
                 .map(|at| ((at as f32 / form.rate() as f32 * 440.0 * std::f32::consts::TAU).sin() * 8000.0) as i16)
                 .collect();
@@ -288,7 +356,7 @@ mod tests {
 
     #[test]
     fn speech_in_another_form_than_the_legs_is_dropped() {
-        let mut agent = AgentLeg::new(Form::Ulaw);
+        let mut agent = AgentLeg::new(Form::Ulaw, BargeIn::default());
         let voice = Voice::Linear(vec![1000; 480]);
         assert!(!agent.offer(Speech { epoch: 0, item: "a".into(), voice, last: true }));
     }

@@ -22,7 +22,7 @@ use super::tape::TapeOrder;
 use super::worker::Worker;
 use super::writer::Writer;
 use crate::model::limits::{MEDIA_COMMANDS_MAX, MEDIA_COMMANDS_PER_CALL_MAX, NOTICE_BATCHES_MAX, PLAY_CLIPS_MAX};
-use crate::model::{CallId, Digit, Form, LegId, Mouth, PlayId, Speech};
+use crate::model::{BargeIn, CallId, Digit, Form, LegId, Mouth, PlayId, Speech};
 
 /// How the media workers are set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,10 +175,11 @@ impl CallMedia {
         &self,
         leg: LegId,
         form: Form,
+        barge_in: BargeIn,
         speech: mpsc::Receiver<Speech>,
         mouth: mpsc::Receiver<Mouth>,
     ) -> Result<(), MediaError> {
-        self.send(What::OpenAgent { leg, form, speech, mouth })
+        self.send(What::OpenAgent { leg, form, barge_in, speech, mouth })
     }
 
     /// Opens the built-in echo agent: what it hears it says.
@@ -395,18 +396,58 @@ pub(super) struct Command {
 
 #[derive(Debug)]
 pub(super) enum What {
-    OpenRtp { leg: LegId, port: BoundPort, seed: u64, loopback_only: bool },
-    SetRemote { leg: LegId, peer: RtpPeer },
-    OpenPipe { leg: LegId, pipe: Pipe, seed: u64 },
-    OpenAgent { leg: LegId, form: Form, speech: mpsc::Receiver<Speech>, mouth: mpsc::Receiver<Mouth> },
-    OpenEcho { leg: LegId },
-    Wire { hears: Vec<(LegId, Vec<LegId>)> },
-    Play { leg: LegId, play: PlayId, clips: Vec<Clip>, repeat: bool, gain_db: f32 },
-    Stop { leg: LegId },
-    SendDigits { leg: LegId, digits: Vec<Digit> },
-    Record { order: Box<TapeOrder>, left: LegId },
-    MaskRecording { is_masked: bool },
+    OpenRtp {
+        leg: LegId,
+        port: BoundPort,
+        seed: u64,
+        loopback_only: bool,
+    },
+    SetRemote {
+        leg: LegId,
+        peer: RtpPeer,
+    },
+    OpenPipe {
+        leg: LegId,
+        pipe: Pipe,
+        seed: u64,
+    },
+    OpenAgent {
+        leg: LegId,
+        form: Form,
+        barge_in: BargeIn,
+        speech: mpsc::Receiver<Speech>,
+        mouth: mpsc::Receiver<Mouth>,
+    },
+    OpenEcho {
+        leg: LegId,
+    },
+    Wire {
+        hears: Vec<(LegId, Vec<LegId>)>,
+    },
+    Play {
+        leg: LegId,
+        play: PlayId,
+        clips: Vec<Clip>,
+        repeat: bool,
+        gain_db: f32,
+    },
+    Stop {
+        leg: LegId,
+    },
+    SendDigits {
+        leg: LegId,
+        digits: Vec<Digit>,
+    },
+    Record {
+        order: Box<TapeOrder>,
+        left: LegId,
+    },
+    MaskRecording {
+        is_masked: bool,
+    },
     DiscardRecording,
     StopRecording,
-    CloseLeg { leg: LegId },
+    CloseLeg {
+        leg: LegId,
+    },
 }

@@ -25,7 +25,7 @@ use super::rtp_leg::{Content, RtpLeg, RtpPeer};
 use super::sample::is_audible;
 use crate::model::limits::{LEGS_MAX, WIRES_MAX};
 use crate::model::{
-    Band, CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, LegId, Mouth, PlayId, Sound, Speech, Time,
+    Band, BargeIn, CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, LegId, Mouth, PlayId, Sound, Speech, Time,
     ULAW_SILENCE,
 };
 
@@ -54,8 +54,8 @@ impl Desk {
     }
 
     /// Opens a leg that speaks through an agent's socket, in the form that the socket wants.
-    pub fn open_agent(&mut self, leg: LegId, form: Form, out: &mut Out) {
-        self.open(leg, Kind::Agent(Box::new(AgentLeg::new(form))), out);
+    pub fn open_agent(&mut self, leg: LegId, form: Form, barge_in: BargeIn, out: &mut Out) {
+        self.open(leg, Kind::Agent(Box::new(AgentLeg::new(form, barge_in))), out);
     }
 
     /// Opens a leg that says what it hears.
@@ -162,8 +162,9 @@ impl Desk {
     pub fn mouth(&mut self, leg: LegId, mouth: Mouth, out: &mut Out) {
         if let Some(Kind::Agent(agent)) = self.leg(leg).map(|leg| &mut leg.kind) {
             let Mouth::Stop { epoch } = mouth;
-            let stopped = agent.stop(epoch);
-            out.notice(self.call, leg, Noticed::Heard(stopped));
+            if let Some(stopped) = agent.stop(epoch) {
+                out.notice(self.call, leg, Noticed::Heard(stopped));
+            }
         }
     }
 
@@ -200,8 +201,9 @@ impl Desk {
             if taken.is_first {
                 out.notice(self.call, leg, Noticed::FirstPacket);
             }
-            for pressed in taken.pressed {
-                out.pressed(self.call, leg, pressed);
+            for pressed in &taken.pressed {
+                out.pressed(self.call, leg, *pressed);
+                self.press_as_tone(leg, pressed.0);
             }
             self.pass_through(now, leg, &taken.header, (taken.content, events_clock), out);
         }
@@ -232,15 +234,31 @@ impl Desk {
             let Kind::Rtp(rtp) = &mut self.legs[at].kind else { continue };
             rtp.set_heard(is_heard);
             frames.clear();
-            if let Some(pressed) = rtp.tick(now, &mut frames) {
-                out.pressed(self.call, id, pressed);
+            let pressed = rtp.tick(now, &mut frames);
+            if let Some(tone) = rtp.tone_key(now) {
+                out.pressed(self.call, id, tone);
             }
             if rtp.became_quiet(now) {
                 out.notice(self.call, id, Noticed::Quiet);
             }
+            if let Some(pressed) = pressed {
+                out.pressed(self.call, id, pressed);
+                self.press_as_tone(id, pressed.0);
+            }
             self.deliver(now, id, &frames, out);
         }
         self.frames = frames;
+    }
+
+    /// A key that came as an event goes on as a tone to whoever hears that party and takes no events. What Opus would
+    /// make of a tone nobody could read, so there it is lost.
+    fn press_as_tone(&mut self, from: LegId, digit: Digit) {
+        for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(from)) {
+            let Kind::Rtp(rtp) = &mut leg.kind else { continue };
+            if rtp.reachable().is_some_and(|(peer, _)| peer.dtmf_out.is_none() && peer.codec != Codec::Opus) {
+                rtp.keys_out.push(&[digit]);
+            }
+        }
     }
 
     /// Decides for each party that hears the one at `at` by RTP whether its packets pass as they are or are decoded
@@ -564,7 +582,13 @@ impl Leg {
     /// Hears a frame, for those that hear frames.
     fn take_in(&mut self, call: CallId, sound: &Sound, out: &mut Out) {
         match &mut self.kind {
-            Kind::Agent(agent) => out.notice(call, self.id, Noticed::Heard(agent.hear(sound))),
+            Kind::Agent(agent) => {
+                // What the caller did comes before the sound it was told from: silence must not wait.
+                if let Some(moved) = agent.listen(sound) {
+                    out.notice(call, self.id, Noticed::Heard(moved));
+                }
+                out.notice(call, self.id, Noticed::Heard(agent.hear(sound)));
+            }
             Kind::Echo(echo) => echo.hear(sound),
             Kind::Rtp(rtp) => {
                 if let Some(relay) = &mut rtp.relay {

@@ -38,9 +38,9 @@ impl Default for EchoGuard {
 }
 
 impl EchoGuard {
-    /// What goes out to the party, as loud as it goes out. Whole steps of 10 ms; silence too.
+    /// 20 ms that go out to the party, as loud as they go out, at any rate; silence too.
     pub fn sent(&mut self, audio: &[i16]) {
-        for step in audio.chunks(STEP) {
+        for step in audio.chunks((audio.len() / 2).max(1)) {
             let level = level_db(step);
             self.sent.push(level);
             if level > AUDIBLE_DB {
@@ -144,7 +144,7 @@ impl EchoGuard {
         let (_, median, _) = losses.select_nth_unstable_by(found / 2, f32::total_cmp);
         let median = *median;
         let near = losses.iter().filter(|loss| (**loss - median).abs() < FOLLOWS_DB).count();
-        (near * 4 >= found * 3 && median > 0.0).then_some((delay, median))
+        (near * 4 >= found * 3 && median >= LOSS_LEAST_DB).then_some((delay, median))
     }
 }
 
@@ -219,13 +219,15 @@ const AUDIBLE_DB: f32 = -50.0;
 const LEAST_DB: f32 = -60.0;
 const STANDS_OUT_DB: f32 = 6.0;
 /// Three quarters of an echo are as much softer as the median, within this.
-const FOLLOWS_DB: f32 = 4.0;
+const FOLLOWS_DB: f32 = 3.0;
 const MARGIN_DB: f32 = 6.0;
 /// What is not known yet is taken for bad.
-const LOSS_FIRST_DB: f32 = 10.0;
+const LOSS_FIRST_DB: f32 = 14.0;
 const LOSS_MIN_DB: f32 = 6.0;
+/// Nothing comes back as loud as it went out: that is somebody who speaks as loud as we do.
+const LOSS_LEAST_DB: f32 = 5.0;
 const LOSS_MAX_DB: f32 = 45.0;
-const LIKELY: f32 = 0.6;
+const LIKELY: f32 = 0.7;
 const SURELY: f32 = 0.75;
 /// Variance of an envelope, in dB².
 const MOVES: f32 = 4.0;

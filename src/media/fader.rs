@@ -32,18 +32,20 @@ impl Fader {
         self.gain == 1.0 && self.target == 1.0
     }
 
-    /// Applies the gain in place.
-    pub fn apply(&mut self, audio: &mut [i16]) {
+    /// Applies the gain in place, the same to so many samples that stand for one of 8 kHz.
+    pub fn apply(&mut self, audio: &mut [i16], per_sample: usize) {
         if self.is_idle() {
             return;
         }
-        for sample in audio {
+        for samples in audio.chunks_mut(per_sample.max(1)) {
             if self.gain != self.target {
                 self.gain += self.step;
                 let is_past = (self.step >= 0.0) == (self.gain >= self.target);
                 self.gain = if is_past { self.target } else { self.gain };
             }
-            *sample = (f32::from(*sample) * self.gain) as i16;
+            for sample in samples {
+                *sample = (f32::from(*sample) * self.gain) as i16;
+            }
         }
     }
 }
@@ -58,7 +60,7 @@ mod tests {
         let mut audio = [10_000i16; 160];
 
         fader.go_to(-18.0, 80);
-        fader.apply(&mut audio);
+        fader.apply(&mut audio, 1);
 
         assert!(audio.windows(2).all(|pair| pair[1] <= pair[0]));
         assert!((audio[39] - 5630).abs() < 60, "{}", audio[39]);
@@ -69,12 +71,12 @@ mod tests {
     fn back_at_full_level_it_changes_nothing() {
         let mut fader = Fader::default();
         fader.go_to(-18.0, 80);
-        fader.apply(&mut [0; 80]);
+        fader.apply(&mut [0; 80], 1);
         fader.go_to(0.0, 640);
-        fader.apply(&mut [0; 640]);
+        fader.apply(&mut [0; 1280], 2);
 
         let mut audio = [12_345i16, -32_768, 32_767];
-        fader.apply(&mut audio);
+        fader.apply(&mut audio, 1);
 
         assert!(fader.is_idle());
         assert_eq!(audio, [12_345, -32_768, 32_767]);

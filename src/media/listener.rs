@@ -4,10 +4,11 @@
 //! While the agent is silent only the noise and the loudness of the line are learned.
 
 use super::barge_in::{AgentTurn, Interrupter, Move};
+use super::cleaner::Cleaner;
 use super::echo::EchoGuard;
 use super::fader::Fader;
 use super::voice::{Surroundings, VoiceFinder, VoiceStats};
-use crate::model::{BargeIn, SAMPLE_RATE};
+use crate::model::{BargeIn, FRAME_SAMPLES, SAMPLE_RATE};
 
 /// What listens to one caller for one agent.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct Listener {
     guard: EchoGuard,
     interrupter: Interrupter,
     fader: Fader,
+    cleaner: Option<Cleaner>,
     agent: AgentTurn,
     was_wanted: bool,
 }
@@ -28,24 +30,33 @@ impl Listener {
             guard: EchoGuard::default(),
             interrupter: Interrupter::new(policy),
             fader: Fader::default(),
+            cleaner: policy.suppresses_noise.then(Cleaner::new),
             agent: AgentTurn { speaks: false, left: None },
             was_wanted: false,
         }
     }
 
-    /// 20 ms the agent says, silence too, before they go out: made softer in place while the caller may be speaking.
+    /// 20 ms the agent says, silence too, before they go out: made softer in place while the caller may be speaking. At 8
+    /// or 16 kHz.
     pub fn say(&mut self, audio: &mut [i16], agent: AgentTurn) {
-        if !agent.speaks && !self.fader.is_idle() {
+        self.agent = agent;
+        self.fader.apply(audio, audio.len() / FRAME_SAMPLES);
+        self.guard.sent(audio);
+        if !agent.speaks {
             self.fader.reset();
         }
-        self.agent = agent;
-        self.fader.apply(audio);
-        self.guard.sent(audio);
     }
 
-    /// Audio of the caller, in whole steps of 10 ms. Returns what is to be done; ducking and resuming are done already
-    /// and returned to be told.
-    pub fn hear(&mut self, audio: &[i16]) -> Option<Move> {
+    /// Whether [`Listener::say`] changes what it is given.
+    pub fn is_ducked(&self) -> bool {
+        !self.fader.is_idle()
+    }
+
+    /// 20 ms of the caller, at 8 kHz. Returns what is to be done; ducking and resuming are done already and returned to be
+    /// told.
+    pub fn hear(&mut self, audio: &[i16; FRAME_SAMPLES]) -> Option<Move> {
+        let cleaned = self.cleaner.as_mut().filter(|_| self.agent.speaks).map(|cleaner| cleaner.clean(audio));
+        let audio = cleaned.as_ref().unwrap_or(audio);
         self.guard.came(audio, self.voice.noise_db());
         let is_wanted = self.agent.speaks;
         if self.was_wanted && !is_wanted {

@@ -12,6 +12,7 @@ mod adaptive;
 mod agent_leg;
 mod barge_in;
 mod bridge;
+mod cleaner;
 mod codec;
 mod conceal;
 mod desk;

@@ -20,6 +20,8 @@ pub(super) struct Playout<S> {
     queued: usize,
     /// Audio of earlier epochs is unwanted.
     epoch: u32,
+    /// The epoch that the worker began by itself; 0 for none.
+    interrupted: u32,
     /// The item whose samples go out.
     current: Option<Current>,
     /// The last 5 ms of what was stopped, already faded.
@@ -65,6 +67,7 @@ impl<S: Sample> Playout<S> {
             queue: VecDeque::new(),
             queued: 0,
             epoch: 0,
+            interrupted: 0,
             current: None,
             tail: None,
             last: None,
@@ -115,9 +118,39 @@ impl<S: Sample> Playout<S> {
         true
     }
 
+    /// Whether something is being said, or waits to be.
+    pub(super) fn is_speaking(&self) -> bool {
+        self.queued > 0 || self.current.is_some()
+    }
+
+    /// Milliseconds until all is said, once the end of it has come.
+    pub(super) fn left_ms(&self) -> Option<u64> {
+        let is_whole = self.queue.back().is_none_or(|segment| segment.last);
+        is_whole.then(|| self.ms(self.queued as u64))
+    }
+
+    /// Falls silent as at [`Playout::stop`] without having been told to: all that has come is stale, and so is what will
+    /// still come of it.
+    pub(super) fn interrupt(&mut self) -> Heard {
+        let newest =
+            self.queue.iter().map(|segment| segment.epoch).chain(self.current.as_ref().map(|it| it.epoch)).max();
+        let epoch = self.epoch.max(newest.unwrap_or(0)) + 1;
+        self.interrupted = epoch;
+        let (item, heard_ms) = self.fall_silent(epoch);
+        Heard::Interrupted { epoch, item, heard_ms }
+    }
+
     /// Falls silent within one frame: everything of earlier epochs is dropped, except 5 ms that fade out if audio
-    /// was going out just now. Those count as heard.
-    pub(super) fn stop(&mut self, epoch: u32) -> Heard {
+    /// was going out just now. Those count as heard. `None` when it has fallen silent for this epoch by itself.
+    pub(super) fn stop(&mut self, epoch: u32) -> Option<Heard> {
+        if epoch <= self.interrupted {
+            return None;
+        }
+        let (item, heard_ms) = self.fall_silent(epoch);
+        Some(Heard::Stopped { item, heard_ms })
+    }
+
+    fn fall_silent(&mut self, epoch: u32) -> (Option<ItemId>, u64) {
         self.epoch = self.epoch.max(epoch);
         let wanted = self.epoch;
         let interrupted = self.current.take_if(|current| current.epoch < wanted);
@@ -133,8 +166,8 @@ impl<S: Sample> Playout<S> {
         self.queued = self.queue.iter().map(|segment| segment.audio.len() - segment.at).sum();
         (self.rebuffer, self.starved) = (0, 0);
         match heard {
-            Some((item, samples)) => Heard::Stopped { item: Some(item), heard_ms: self.ms(samples) },
-            None => Heard::Stopped { item: None, heard_ms: 0 },
+            Some((item, samples)) => (Some(item), self.ms(samples)),
+            None => (None, 0),
         }
     }
 

@@ -1,17 +1,21 @@
 //! One party reached by RTP.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::bridge::{Bridge, Stream};
 use super::dtmf::{DigitSender, DtmfReceiver, Pressed, TelephoneEvent};
 use super::egress::Egress;
+use super::g711::decode_ulaw;
+use super::inband::ToneKeys;
 use super::ingress::{Arrival, Ingress};
 use super::latch::Latch;
 use super::noise;
 use super::notice::LegStats;
 use super::relay::Relay;
+use super::resample::Edge;
 use super::rtp::Header;
 use crate::model::limits::{PACKET_MAX, RTP_QUIET};
 use crate::model::{Band, Codec, FRAME_MS, OpusTerms, SAMPLE_RATE, Sound, Time};
@@ -30,6 +34,8 @@ pub struct RtpPeer {
     pub dtmf_out: Option<u8>,
     /// The payload type of telephone-event from the peer.
     pub dtmf_in: Option<u8>,
+    /// Keys are listened for in its audio: it sends nothing better.
+    pub tone_keys: bool,
     /// The clock in which durations of keys are written, in hertz: 8000, or the codec's own.
     pub dtmf_clock: u32,
     /// The payload type of comfort noise towards the peer, which it gets instead of silence; `None` when silence shall
@@ -59,6 +65,7 @@ impl RtpPeer {
             takes: Takes::default(),
             dtmf_out: None,
             dtmf_in: None,
+            tone_keys: false,
             dtmf_clock: SAMPLE_RATE,
             comfort_noise: None,
             packet_ms: FRAME_MS,
@@ -83,6 +90,7 @@ pub(super) struct RtpLeg {
     latch: Latch,
     ingress: Ingress,
     keys_in: DtmfReceiver,
+    tones_in: Option<Box<TonesIn>>,
     pub(super) keys_out: DigitSender,
     pub(super) stream: Stream,
     pub(super) bridge: Bridge,
@@ -106,6 +114,7 @@ impl RtpLeg {
             latch: Latch::default(),
             ingress: Ingress::new(now),
             keys_in: DtmfReceiver::default(),
+            tones_in: None,
             keys_out: DigitSender::default(),
             stream: Stream::new(seed),
             bridge: Bridge::new(),
@@ -125,6 +134,11 @@ impl RtpLeg {
         self.stream.set_clock(peer.codec.clock());
         self.egress.set_peer(&peer);
         self.keys_in.set_clock(peer.dtmf_clock);
+        self.tones_in = match self.tones_in.take() {
+            Some(tones) if peer.tone_keys => Some(tones),
+            None if peer.tone_keys => Some(Box::default()),
+            _ => None,
+        };
         self.peer = Some(peer);
     }
 
@@ -155,7 +169,7 @@ impl RtpLeg {
 
     /// Whether its sound, as frames, is of use to anybody.
     pub(super) fn set_heard(&mut self, is_heard: bool) {
-        self.ingress.set_heard(is_heard);
+        self.ingress.set_heard(is_heard || self.tones_in.is_some());
     }
 
     /// Whether packets in a codec can go to it as they are.
@@ -198,16 +212,31 @@ impl RtpLeg {
         };
         self.ingress.packet(now, &header, arrival, frames);
         let pressed = match content {
-            Content::Key(event) => self.keys_in.packet(now, header.timestamp, event),
+            Content::Key(event) => {
+                // It has something better after all: a key it sends both ways is one key.
+                self.tones_in = None;
+                self.keys_in.packet(now, header.timestamp, event)
+            }
             Content::Audio(..) | Content::Silence(_) => SmallVec::new(),
         };
+        if let Some(tones) = &mut self.tones_in {
+            tones.hear(now, frames);
+        }
         Some(Taken { header, content, pressed, is_first: self.packets == 1 })
     }
 
     /// The clock on the receiving side.
     pub(super) fn tick(&mut self, now: Time, frames: &mut Vec<Sound>) -> Option<Pressed> {
         self.ingress.tick(now, frames);
+        if let Some(tones) = &mut self.tones_in {
+            tones.hear(now, frames);
+        }
         self.keys_in.tick(now)
+    }
+
+    /// A key heard as a tone, once it is sure that it does not come as an event too.
+    pub(super) fn tone_key(&mut self, now: Time) -> Option<Pressed> {
+        self.tones_in.as_mut()?.due(now)
     }
 
     /// Whether the party has just become quiet: said once, and never of a party that is not sent to, on hold.
@@ -264,6 +293,37 @@ impl RtpLeg {
         }
     }
 }
+
+/// Keys in the audio of a party.
+#[derive(Debug, Default)]
+struct TonesIn {
+    keys: ToneKeys,
+    edge: Edge,
+    /// Let go; told when no event has come of it for [`TONE_DOUBT`].
+    pressed: SmallVec<[(Time, Pressed); 2]>,
+}
+
+impl TonesIn {
+    fn hear(&mut self, now: Time, frames: &[Sound]) {
+        for frame in frames {
+            let Sound::Narrow(ulaw) = self.edge.fit(frame, Band::Narrow) else { continue };
+            let pressed = self.keys.hear(&ulaw.map(decode_ulaw));
+            self.pressed.extend(pressed.map(|pressed| (now, pressed)));
+        }
+    }
+
+    fn due(&mut self, now: Time) -> Option<Pressed> {
+        let (at, pressed) = *self.pressed.first()?;
+        (now - at >= TONE_DOUBT).then(|| {
+            self.pressed.remove(0);
+            pressed
+        })
+    }
+}
+
+/// A gateway on the way that turns tones into events lets the beginning of a tone through, and its first event follows
+/// within some 50 ms.
+const TONE_DOUBT: Duration = Duration::from_millis(120);
 
 /// A packet of the party.
 #[derive(Debug)]

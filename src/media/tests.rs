@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::playout::{Piece, Playout};
 use super::*;
 use crate::model::{
-    CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, ItemId, LegId, Mouth, PlayId, Sound, Speech, Time, Voice,
+    BargeIn, CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, ItemId, LegId, Mouth, PlayId, Sound, Speech,
+    Time, Voice,
 };
 
 mod codec;

@@ -173,10 +173,10 @@ impl Worker {
                     }
                 }
             }
-            What::OpenAgent { leg, form, speech, mouth } => {
+            What::OpenAgent { leg, form, barge_in, speech, mouth } => {
                 self.close_leg(now, id, leg);
                 if let Some(call) = self.calls.get_mut(&id) {
-                    call.desk.open_agent(leg, form, &mut self.out);
+                    call.desk.open_agent(leg, form, barge_in, &mut self.out);
                     call.agents.push(Agent { leg, speech, mouth });
                 }
             }

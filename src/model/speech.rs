@@ -82,7 +82,8 @@ pub struct Speech {
 /// From the agent's socket to the worker, ahead of any queued audio.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mouth {
-    /// Be silent within one frame: drop all audio of epochs before this one, and answer [`Heard::Stopped`].
+    /// Be silent within one frame: drop all audio of epochs before this one, and answer [`Heard::Stopped`],
+    /// unless [`Heard::Interrupted`] said it already.
     Stop {
         /// The first epoch that is wanted again.
         epoch: u32,
@@ -99,6 +100,20 @@ pub enum Heard {
     /// Answer to [`Mouth::Stop`]: what was being heard, and how many of its milliseconds went out. `None` when nothing was.
     Stopped {
         /// The interrupted item.
+        item: Option<ItemId>,
+        /// Milliseconds of it that were sent, counted in samples.
+        heard_ms: u64,
+    },
+    /// The worker made the agent softer: the caller may have begun to speak.
+    Ducked,
+    /// It was a cough, or a murmur: the agent is as loud as before.
+    Resumed,
+    /// The worker silenced the agent by itself, for the caller speaks: everything before `epoch` is dropped, now and as it
+    /// comes. It needs no [`Mouth::Stop`]; one for this epoch that crosses with it is not answered.
+    Interrupted {
+        /// The first epoch that is wanted again.
+        epoch: u32,
+        /// What was being heard; `None` when nothing was.
         item: Option<ItemId>,
         /// Milliseconds of it that were sent, counted in samples.
         heard_ms: u64,

@@ -35,6 +35,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_agent_frames_dropped_total", Counter, "audio for an agent whose socket has stalled"),
     ("ringback_agent_tokens_total", Counter, "tokens that agents' vendors counted, by way"),
     ("ringback_agent_underruns_total", Counter, "times an agent's audio ran dry in the middle of an utterance"),
+    ("ringback_barge_in_total", Counter, "times a caller spoke over an agent, or seemed to, by what became of it"),
     ("ringback_calls_signed_total", Counter, "outbound calls of trunks that sign, by whether it could be done"),
     ("ringback_clips_missing_total", Counter, "prompts that could not be played"),
     ("ringback_dials_cut_total", Counter, "legs that were ended because their trunk's money of the day was spent"),

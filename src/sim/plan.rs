@@ -13,7 +13,7 @@ use crate::actions::{
     MenuOption, Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, SetRecording, Step, Target,
     Template, TransferMethod, TransferTo, Verb, Waiting, Workflow,
 };
-use crate::model::Digit;
+use crate::model::{BargeIn, Digit};
 
 /// The plan of a front desk: a lookup while it rings, a greeting, a menu, an order status, a transfer, a goodbye.
 pub fn plan() -> Plan {
@@ -117,6 +117,7 @@ fn plan_with(connector: Connector, fallback: Option<&str>) -> Plan {
         fallback: fallback.map(str::to_owned),
         went_wrong: prompt("went-wrong.wav"),
         record: true,
+        barge_in: BargeIn::default(),
         consent: Consent::None,
         duration_max: Duration::from_secs(1800),
     };

@@ -35,6 +35,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Our order counts in answers as well, not the peer's.
     pub leads_codecs: bool,
+    /// How keys come and go.
+    pub dtmf: Dtmf,
     /// Silence is described and not sent, where the peer takes that.
     pub comfort_noise: bool,
     /// Who may call us from it.
@@ -65,6 +67,18 @@ impl Trunk {
             Address::Uri(_) => outbound.uri_of(gateway, to),
         }
     }
+}
+
+/// How keys come from a trunk's parties and go to them. Keys in INFO requests are understood in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dtmf {
+    /// As RFC 4733 events where those are agreed on, and else as tones in the audio.
+    #[default]
+    Auto,
+    /// As events, or not at all.
+    Rfc4733,
+    /// As tones, whatever is agreed on: the peer agrees on events and loses them.
+    Inband,
 }
 
 /// Who calls us from a trunk. A call is the trunk's when one of these ways recognises it.
@@ -494,6 +508,7 @@ pub(crate) mod tests {
             country: Some("IT".to_owned()),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             leads_codecs: false,
+            dtmf: Dtmf::default(),
             comfort_noise: false,
             inbound: Inbound::default(),
             outbound: None,

@@ -3,7 +3,7 @@
 use ringback::agent::{
     AgentCommand, AgentEvent, AgentSpec, Audio, FailedKind, FirstWords, Tally, ToolSpec, Usage, Who, dial,
 };
-use ringback::model::{Heard, ItemId, Mouth, Pii, Secret, Speech, Voice};
+use ringback::model::{BargeIn, Heard, ItemId, Mouth, Pii, Secret, Speech, Voice};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
@@ -768,6 +768,7 @@ fn spec(url: &str) -> AgentSpec {
             description: "Where an order is.".to_owned(),
             parameters: json!({ "type": "object", "properties": { "number": { "type": "string" } } }),
         }],
+        barge_in: BargeIn::default(),
     }
 }
 

@@ -4,6 +4,7 @@ mod agent_realtime;
 mod architecture;
 mod bad_input;
 mod bench_capacity;
+mod call_words;
 mod caller;
 mod cli_commands;
 mod cli_phone;

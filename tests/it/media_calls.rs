@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringback::media::{Clip, Noticed, alaw_to_ulaw, ulaw_to_alaw};
-use ringback::model::{Codec, Digit, Form, Heard, LegId, Mouth, PlayId, Speech, Voice};
+use ringback::model::{BargeIn, Codec, Digit, Form, Heard, LegId, Mouth, PlayId, Speech, Voice};
 use tokio::sync::mpsc;
 
 use crate::media_support::{EVENTS, Packet, Stage};
@@ -264,7 +264,7 @@ async fn only_loopback_is_sent_to_when_nothing_else_is_allowed() {
 fn agent(stage: &Stage) -> (mpsc::Sender<Speech>, mpsc::Sender<Mouth>) {
     let (speech, spoken) = mpsc::channel(4);
     let (mouth, orders) = mpsc::channel(4);
-    stage.call.open_agent(AGENT, Form::Ulaw, spoken, orders).expect("opens");
+    stage.call.open_agent(AGENT, Form::Ulaw, BargeIn::default(), spoken, orders).expect("opens");
     (speech, mouth)
 }
 

@@ -381,7 +381,7 @@ impl Stage {
     }
 
     fn agent(&mut self, form: Form) {
-        self.desk.open_agent(AGENT, form, &mut self.out);
+        self.desk.open_agent(AGENT, form, ringback::model::BargeIn::default(), &mut self.out);
         self.desk.wire(&[(CALLER, vec![AGENT]), (AGENT, vec![CALLER])]);
     }
 

@@ -344,6 +344,7 @@ pub(crate) fn trunk(id: &str, inbound: Inbound) -> Trunk {
         country: None,
         codecs: Vec::new(),
         leads_codecs: false,
+        dtmf: ringback::trunk::Dtmf::default(),
         comfort_noise: false,
         inbound,
         outbound: None,

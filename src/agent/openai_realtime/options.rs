@@ -46,7 +46,7 @@ pub(super) fn connect(spec: &AgentSpec) -> Connect {
 
 /// Whether the vendor cancels its response when the caller speaks, so that we need not.
 pub(super) fn vendor_interrupts(spec: &AgentSpec) -> bool {
-    spec.settings["turn_detection"]["interrupt_response"].as_bool().unwrap_or(true)
+    spec.barge_in.is_vendors() && spec.settings["turn_detection"]["interrupt_response"].as_bool().unwrap_or(true)
 }
 
 /// The session as `session.update` wants it. Only what is chosen is sent; the rest is the vendor's default.

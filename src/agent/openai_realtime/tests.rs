@@ -4,7 +4,7 @@ use super::tools::CUT_MARK;
 use super::*;
 use crate::agent::ToolSpec;
 use crate::model::limits::{TOOL_ARGUMENTS_MAX, TOOL_RESULT_MAX};
-use crate::model::{Mouth, Secret};
+use crate::model::{BargeIn, DecidedBy, Mouth, Secret};
 
 #[test]
 fn a_turn_is_greeted_heard_and_answered() {
@@ -17,6 +17,17 @@ fn barging_in_truncates_what_was_heard_and_deletes_what_was_not() {
 
     // One of audio and one of text, one of an utterance that had not begun, two endings.
     assert_eq!(agent.tally.late_deltas, 5);
+}
+
+#[test]
+fn the_worker_may_silence_the_agent_by_itself() {
+    let barge_in = BargeIn { by: DecidedBy::Local, ..BargeIn::default() };
+
+    let agent = play_as(AgentSpec { barge_in, ..spec() }, "local-barge-in");
+
+    assert_eq!(agent.tally.late_deltas, 1);
+    let session = options::session(&AgentSpec { barge_in, ..spec() });
+    assert_eq!(session["audio"]["input"]["turn_detection"]["interrupt_response"], false);
 }
 
 #[test]
@@ -355,6 +366,7 @@ fn spec() -> AgentSpec {
             description: "Where an order is.".to_owned(),
             parameters: json!({ "type": "object", "properties": { "number": { "type": "string" } } }),
         }],
+        barge_in: BargeIn::default(),
     }
 }
 
@@ -382,7 +394,11 @@ fn recording(name: &str) -> Vec<Value> {
 
 /// Plays a recorded conversation; see `tests/agents/README.md` for its form.
 fn play(name: &str) -> OpenAiRealtime {
-    let mut agent = OpenAiRealtime::new(spec());
+    play_as(spec(), name)
+}
+
+fn play_as(spec: AgentSpec, name: &str) -> OpenAiRealtime {
+    let mut agent = OpenAiRealtime::new(spec);
     let mut acts = Vec::new();
     agent.open(&mut acts);
     let mut done: VecDeque<Value> = acts.iter().map(shown).collect();
@@ -425,6 +441,10 @@ fn feed(agent: &mut OpenAiRealtime, line: &Value, ask: &str, out: &mut Vec<Act>)
             (0..frames).for_each(|_| agent.on_frame(out));
         } else if let Some(item) = worker["finished"].as_str() {
             agent.on_finished(&item.into(), 0, out);
+        } else if let Some(epoch) = worker["interrupted"].as_u64() {
+            let heard_ms = worker["heard_ms"].as_u64().expect("heard_ms");
+            let item = worker["item"].as_str().map(ItemId::from);
+            agent.on_interrupted(u32::try_from(epoch).expect("an epoch"), item, heard_ms, out);
         } else {
             let heard_ms = worker["heard_ms"].as_u64().expect("heard_ms");
             agent.on_stopped(worker["stopped"].as_str().map(ItemId::from), heard_ms, out);
@@ -482,7 +502,12 @@ fn told(event: &AgentEvent) -> Value {
         AgentEvent::Fault { code, .. } => json!({ "fault": code }),
         AgentEvent::Usage(it) => json!({ "usage": [it.input_tokens, it.input_cached_tokens, it.input_audio_tokens,
             it.output_tokens, it.output_audio_tokens] }),
-        AgentEvent::Failed { .. } | AgentEvent::Left { .. } | AgentEvent::Speaking | AgentEvent::Quiet { .. } => {
+        AgentEvent::Failed { .. }
+        | AgentEvent::Left { .. }
+        | AgentEvent::Speaking
+        | AgentEvent::Quiet { .. }
+        | AgentEvent::Ducked
+        | AgentEvent::Resumed => {
             json!("the driver's word")
         }
     }

@@ -165,6 +165,7 @@ fn spec() -> AgentSpec {
             description: "Orders.".to_owned(),
             parameters: json!({ "type": "object" }),
         }],
+        barge_in: crate::model::BargeIn::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::super::stopwatch;
 use crate::media::{HEADER_LEN, Header, Notice, Noticed, RtpPeer, RtpPorts, Workers, WorkersConfig};
-use crate::model::{CallId, Codec, FRAME_MS, FRAME_SAMPLES, Form, Heard, LegId, Speech, Voice};
+use crate::model::{BargeIn, CallId, Codec, FRAME_MS, FRAME_SAMPLES, Form, Heard, LegId, Speech, Voice};
 
 /// Added delay in milliseconds, one way each.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -45,7 +45,7 @@ pub(super) async fn measure() -> io::Result<Delay> {
     let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).await?;
     let peer = RtpPeer::new(Codec::Pcmu, 0, socket.local_addr()?);
     call.set_remote(caller, peer).map_err(io::Error::other)?;
-    call.open_agent(agent, Form::Ulaw, speech_in, mouth_in).map_err(io::Error::other)?;
+    call.open_agent(agent, Form::Ulaw, BargeIn::default(), speech_in, mouth_in).map_err(io::Error::other)?;
     call.wire(vec![(caller, vec![agent]), (agent, vec![caller])]).map_err(io::Error::other)?;
 
     let mut bench = Bench::default();

@@ -8,7 +8,7 @@ use crate::actions::{
     Action, AfterCall, Agent, Before, Connector, Consent, Menu, MenuOption, Phase, Prompt, Template, Verb, Workflow,
 };
 use crate::config::raw;
-use crate::model::Digit;
+use crate::model::{BargeIn, DecidedBy, Digit, Interruptible};
 
 impl Check<'_> {
     pub(super) fn agents(
@@ -59,9 +59,42 @@ impl Check<'_> {
             fallback: file.fallback.clone(),
             went_wrong: self.prompt(&at.key("went_wrong"), &file.went_wrong),
             record: file.record,
+            barge_in: self.barge_in(&at.key("barge_in"), file),
             consent: self.consent(&at.key("consent"), &file.consent),
             duration_max: Duration::from_secs(file.duration_max_s),
         }
+    }
+
+    fn barge_in(&mut self, at: &At, file: &raw::AgentFile) -> BargeIn {
+        let raw = &file.barge_in;
+        let barge_in = BargeIn {
+            by: match raw.by {
+                raw::DecidedBy::Local => DecidedBy::Local,
+                raw::DecidedBy::Agent => DecidedBy::Agent,
+                raw::DecidedBy::Both => DecidedBy::Both,
+            },
+            interruptible: match raw.interruptible {
+                raw::Interruptible::All(true) => Interruptible::Yes,
+                raw::Interruptible::All(false) => Interruptible::No,
+                raw::Interruptible::Some(raw::KeysOnly::DtmfOnly) => Interruptible::DtmfOnly,
+            },
+            speech_min: Duration::from_millis(raw.min_speech_ms),
+            tolerates_backchannels: raw.backchannels,
+            suppresses_noise: raw.noise_suppression,
+        };
+        let usual = BargeIn::default();
+        let is_vendor = !BUILT_IN.contains(&file.connector.as_str());
+        if !is_vendor && barge_in != usual && !file.connector.is_empty() {
+            let what = format!("`barge_in` has no effect with the connector `{}`", file.connector);
+            self.report(Mistake::error(code::CONFLICT, at.on_key(), what).hint("leave it out"));
+        }
+        // What only the worker's ear needs, without it.
+        let tuned = BargeIn { by: usual.by, interruptible: usual.interruptible, ..barge_in } != usual;
+        if is_vendor && tuned && !barge_in.is_local() {
+            let mistake = Mistake::error(code::CONFLICT, at.on_key(), "the gateway does not listen for interruptions");
+            self.report(mistake.hint(r#"min_speech_ms, backchannels and noise_suppression need by = "local" or "both", and interruptible = true"#));
+        }
+        barge_in
     }
 
     fn consent(&mut self, at: &At, consent: &raw::Consent) -> Consent {

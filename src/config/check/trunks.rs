@@ -7,9 +7,9 @@ use super::{At, Check, Mistake, code};
 use crate::config::raw;
 use crate::model::{Address, Codec, limits};
 use crate::trunk::{
-    Anonymous, CallerPolicy, Cidr, Credentials, Dialling, DigestAlgorithm, HeaderIn, HeaderOut, IdentityRules, Inbound,
-    NumberFormat, Outbound, Price, ReferRules, ReferSend, Reliable, SessionRules, Signing, Telling, Trunk, TrunkLimits,
-    Verify, numbers,
+    Anonymous, CallerPolicy, Cidr, Credentials, Dialling, DigestAlgorithm, Dtmf, HeaderIn, HeaderOut, IdentityRules,
+    Inbound, NumberFormat, Outbound, Price, ReferRules, ReferSend, Reliable, SessionRules, Signing, Telling, Trunk,
+    TrunkLimits, Verify, numbers,
 };
 
 impl Check<'_> {
@@ -52,6 +52,11 @@ impl Check<'_> {
                 country,
                 codecs: self.codecs(&at.key("codecs"), file.codecs.as_deref().unwrap_or(&CODECS)),
                 leads_codecs: file.codecs.is_some(),
+                dtmf: match file.dtmf {
+                    raw::Dtmf::Auto => Dtmf::Auto,
+                    raw::Dtmf::Rfc4733 => Dtmf::Rfc4733,
+                    raw::Dtmf::Inband => Dtmf::Inband,
+                },
                 comfort_noise: file.silence == raw::Silence::ComfortNoise,
                 inbound: inbound.unwrap_or_default(),
                 outbound,

@@ -25,6 +25,8 @@ pub struct TrunkFile {
     /// by it.
     #[schemars(length(min = 1, max = 6))]
     pub codecs: Option<Vec<Codec>>,
+    /// How keys pressed on telephones come and go.
+    pub dtmf: Dtmf,
     /// What the peer gets while there is nothing to hear. Left out: `packets`.
     pub silence: Silence,
     /// What the peer says of a caller is believed: `P-Asserted-Identity`, `Remote-Party-ID`, forwarding headers and
@@ -76,6 +78,20 @@ pub enum Silence {
     Packets,
     /// A description of it now and then (RFC 3389), and nothing in between, if the peer takes that; Opus its own way.
     ComfortNoise,
+}
+
+/// How keys pressed on telephones come and go. Keys in INFO requests are understood in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtmf {
+    /// As telephone-events (RFC 4733) where the peer agrees on them; where it does not, as tones, which are then listened
+    /// for in the audio.
+    #[default]
+    Auto,
+    /// As telephone-events, or not at all.
+    Rfc4733,
+    /// As tones, whatever is agreed on: for peers that agree on telephone-events and lose them.
+    Inband,
 }
 
 /// Calls from a trunk: at least one way to recognise them.

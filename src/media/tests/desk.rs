@@ -45,7 +45,7 @@ fn an_agent_speaks_and_its_speech_is_marked_and_counted() {
 fn an_agent_waits_until_the_caller_can_be_reached() {
     let mut world = World::new();
     world.desk.open_rtp(ms(0), CALLER, 1, false, &mut world.out);
-    world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
+    world.desk.open_agent(AGENT, Form::Ulaw, BargeIn::default(), &mut world.out);
     world.wire(&[(CALLER, AGENT), (AGENT, CALLER)]);
     world.say("hello", 1600);
     world.run(100);
@@ -183,7 +183,7 @@ fn two_parties_hear_each_other_without_delay_in_their_own_law() {
 fn from_music_to_bridge_to_agent_no_gap_is_over_40_ms_and_no_timestamp_repeats() {
     for offset in 0..20 {
         let mut world = World::with_target();
-        world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
+        world.desk.open_agent(AGENT, Form::Ulaw, BargeIn::default(), &mut world.out);
         world.play(PlayId(1), 0xA0, 8000, true);
         world.run(7);
         world.desk.stop(CALLER, &mut world.out);
@@ -411,7 +411,7 @@ proptest! {
     #[test]
     fn each_party_gets_one_sane_stream(acts in proptest::collection::vec(act(), 1..300)) {
         let mut world = World::with_target();
-        world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
+        world.desk.open_agent(AGENT, Form::Ulaw, BargeIn::default(), &mut world.out);
         let (mut seqs, mut epoch, mut plays) = ([0u16; 3], 0, 0);
         for act in acts {
             match act {
@@ -504,7 +504,7 @@ impl World {
     fn with_agent() -> World {
         let mut world = World::new();
         world.desk.open_rtp(ms(0), CALLER, 1, false, &mut world.out);
-        world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
+        world.desk.open_agent(AGENT, Form::Ulaw, BargeIn::default(), &mut world.out);
         world.answer(CALLER, Codec::Pcmu);
         world.wire(&[(CALLER, AGENT), (AGENT, CALLER)]);
         world
