@@ -21,6 +21,7 @@ mod playout;
 mod recorder;
 mod rtp;
 mod rtp_leg;
+mod srtp;
 
 #[cfg(feature = "shell")]
 mod control;
@@ -46,6 +47,7 @@ pub use playout::Playout;
 pub use recorder::{Pair, Timeline};
 pub use rtp::{HEADER_LEN, Header, RtpError};
 pub use rtp_leg::RtpPeer;
+pub use srtp::{Opener, Sealer, SrtpFault};
 
 #[cfg(feature = "shell")]
 pub use control::{CallMedia, MediaError, Workers, WorkersConfig};

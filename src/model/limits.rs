@@ -77,6 +77,18 @@ pub const SDP_LEN_MAX: usize = 16 * 1024;
 /// Streams in one session description. A conference room offers a handful; more is answered as broken.
 pub const SDP_STREAMS_MAX: usize = 32;
 
+/// Lines of media keys in one stream that are looked at. A peer that offers every suite has nine; further ones are passed
+/// over.
+pub const SDP_KEYS_MAX: usize = 16;
+
+/// Longest line of media keys that is read: a key of 46 octets is 62 in base64. A longer one is no key.
+pub const SDP_KEY_LEN_MAX: usize = 512;
+
+/// Sources (SSRC) of one protected stream whose packets are told from their copies. A far end that changes its source, as
+/// with music on hold, has two at a time; the one that was silent longest is forgotten. Only a source that proved itself
+/// is remembered, so strangers cannot fill this.
+pub const SRTP_SOURCES_MAX: usize = 4;
+
 /// SIP events waiting for the gateway. A second of very heavy traffic; when full, new calls are answered 503 with
 /// Retry-After, and events of calls that exist wait.
 pub const SIP_EVENTS: usize = 1024;

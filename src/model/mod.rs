@@ -10,6 +10,7 @@ mod ids;
 pub mod limits;
 mod pii;
 mod speech;
+mod srtp;
 mod time;
 mod vars;
 
@@ -19,5 +20,6 @@ pub use identity::{Attestation, Doubt, Gap, Verdict, Verification, Via};
 pub use ids::{CallId, LegId, PlayId, RunId};
 pub use pii::{Pii, Secret, Vault};
 pub use speech::{Heard, ItemId, Mouth, Speech};
+pub use srtp::{MediaSecurity, SrtpKey, SrtpKeys, SrtpSuite};
 pub use time::Time;
 pub use vars::Vars;

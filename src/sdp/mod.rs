@@ -4,6 +4,7 @@
 //! Start at [`answer`] for a call that comes in and at [`offer()`] and [`accept`] for one that goes out;
 //! [`reanswer`] and its neighbours are for the middle of a call.
 
+pub mod crypto;
 mod negotiate;
 mod offer;
 mod print;

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 
@@ -103,7 +103,7 @@ fn a_stream_has_its_own_address_and_direction_over_the_sessions() {
 
     let (agreed, text) = answer(&offer, &local()).unwrap();
 
-    assert_eq!(agreed.remote, "192.0.2.99:5000".parse().unwrap());
+    assert_eq!(agreed.remote, "192.0.2.99:5000".parse::<SocketAddr>().unwrap());
     assert_eq!((agreed.direction, agreed.ptime_ms), (Direction::SendOnly, 30));
     assert!(text.ends_with("a=ptime:20\r\na=sendonly\r\n"), "{text}");
 }
@@ -141,7 +141,7 @@ fn addresses_of_both_versions_are_read_and_not_mixed() {
 
     let (agreed, text) = answer(&offer, &six).unwrap();
 
-    assert_eq!(agreed.remote, "[2001:db8::1]:5000".parse().unwrap());
+    assert_eq!(agreed.remote, "[2001:db8::1]:5000".parse::<SocketAddr>().unwrap());
     assert!(text.contains("c=IN IP6 ::1\r\n"), "{text}");
     assert_eq!(answer(&offer, &local()), Err(SdpError::AddressFamily));
 }
@@ -184,8 +184,8 @@ fn our_offer_and_our_answer_agree_with_each_other() {
     let agreed = accept(&local(), text.as_bytes()).unwrap();
 
     assert_eq!((agreed.codec, agreed.dtmf, agreed.dtmf_in), (Pcma, Some(101), Some(101)));
-    assert_eq!(agreed.remote, "192.0.2.5:4000".parse().unwrap());
-    assert_eq!(theirs.remote, "198.51.100.1:30000".parse().unwrap());
+    assert_eq!(agreed.remote, "192.0.2.5:4000".parse::<SocketAddr>().unwrap());
+    assert_eq!(theirs.remote, "198.51.100.1:30000".parse::<SocketAddr>().unwrap());
 }
 
 #[test]
