@@ -89,6 +89,10 @@ pub const SDP_KEY_LEN_MAX: usize = 512;
 /// is remembered, so strangers cannot fill this.
 pub const SRTP_SOURCES_MAX: usize = 4;
 
+/// Longest RTCP datagram that is read. A report about one stream with its name has 100 octets, with extended figures 150;
+/// a longer one is counted and dropped.
+pub const RTCP_LEN_MAX: usize = 1024;
+
 /// SIP events waiting for the gateway. A second of very heavy traffic; when full, new calls are answered 503 with
 /// Retry-After, and events of calls that exist wait.
 pub const SIP_EVENTS: usize = 1024;
@@ -242,6 +246,14 @@ pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
 
 /// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
+
+/// How close together three packets from a new place must be to show where a party is. Five packets of 20 ms; a guesser
+/// who sends now and then stays one.
+pub const LATCH_WINDOW: Duration = Duration::from_millis(200);
+
+/// How long a party must be silent before its stream may go on from another place without proof. A NAT that forgets a
+/// port takes longer, a stranger has to wait for the party to go.
+pub const REBIND_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a party may send nothing before the gateway is told. Phones with silence suppression pause for a breath or
 /// a thought, so this is a party that has gone, or a network that has. What follows is the call's decision.
