@@ -28,6 +28,10 @@ pub struct TransferTo {
     /// How it is done; `None`: as the caller's trunk likes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<TransferMethod>,
+    /// Whether the caller hears what a target's network plays before the answer, instead of the waiting sound; `None`:
+    /// unless there is music.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_media: Option<bool>,
 }
 
 /// How a caller is given to somebody else.
@@ -105,6 +109,11 @@ impl fmt::Display for Failure {
 }
 
 impl TransferTo {
+    /// Whether a target may be heard before it answers.
+    pub fn lets_target_be_heard(&self) -> bool {
+        self.early_media.unwrap_or(self.music.is_none())
+    }
+
     /// Whether an admin wrote this very address as one of the targets, without variables.
     pub fn names(&self, address: &Address) -> bool {
         let fallbacks = self.fallback.values().filter_map(|fallback| match fallback {

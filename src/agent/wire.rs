@@ -260,6 +260,8 @@ impl<W: Words> Driver<W> {
                     self.frames_dropped += 1;
                 }
             }
+            // Its leg was opened for µ-law, the form of all vendors we know.
+            Some(Heard::Linear(_)) => {}
             Some(Heard::Stopped { item, heard_ms }) => {
                 self.hear_from(|words, out| words.on_stopped(item, heard_ms, out));
             }

@@ -15,6 +15,8 @@ pub type Commands = Vec<Command>;
 pub enum Command {
     /// Tell the caller's side that it rings.
     Ring,
+    /// Let the caller hear, before the answer, whom it is wired to.
+    Progress,
     /// Take the call.
     Answer,
     /// Refuse the call. The only final answer besides [`Command::Answer`], and never after it.

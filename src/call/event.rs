@@ -17,6 +17,11 @@ pub enum Event {
         #[allow(missing_docs)]
         leg: LegId,
     },
+    /// A leg we dialled lets something be heard before it answers: an announcement, or its network's ringing tone.
+    LegSounded {
+        #[allow(missing_docs)]
+        leg: LegId,
+    },
     /// A leg we dialled is there.
     LegAnswered {
         #[allow(missing_docs)]

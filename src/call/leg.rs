@@ -9,6 +9,8 @@ pub(super) struct Leg {
     pub(super) state: LegState,
     /// It has rung: a server is there, and only the person did not come.
     rang: bool,
+    /// It can be heard before it answers.
+    sounded: bool,
 }
 
 /// What a party is to the call.
@@ -37,7 +39,7 @@ pub(super) struct Legs {
 impl Legs {
     pub(super) fn add(&mut self, role: Role) -> LegId {
         let id = LegId(u16::try_from(self.all.len()).unwrap_or(u16::MAX));
-        self.all.push(Leg { role, state: LegState::Coming, rang: false });
+        self.all.push(Leg { role, state: LegState::Coming, rang: false, sounded: false });
         id
     }
 
@@ -64,6 +66,12 @@ impl Legs {
     pub(super) fn ring(&mut self, id: LegId) -> bool {
         let leg = self.all.get_mut(usize::from(id.0));
         leg.is_some_and(|leg| leg.state == LegState::Coming && !std::mem::replace(&mut leg.rang, true))
+    }
+
+    /// It can be heard before it answers; `true` the first time.
+    pub(super) fn sound(&mut self, id: LegId) -> bool {
+        let leg = self.all.get_mut(usize::from(id.0));
+        leg.is_some_and(|leg| leg.state == LegState::Coming && !std::mem::replace(&mut leg.sounded, true))
     }
 
     pub(super) fn has_rung(&self, id: LegId) -> bool {

@@ -143,6 +143,7 @@ impl Call {
             // Nothing can happen to a call that nobody made, and nobody calls twice on one call.
             (Phase::New, _) | (_, Event::Invited(_)) => {}
             (_, Event::LegRinging { leg }) => self.on_leg_ringing(leg, &mut out),
+            (_, Event::LegSounded { leg }) => self.on_leg_sounded(leg, &mut out),
             (_, Event::LegAnswered { leg }) => self.on_leg_answered(leg, &mut out),
             (_, Event::LegFailed { leg, cause, retry_after_s }) => {
                 self.on_leg_gone(leg, cause, retry_after_s, &mut out)
@@ -257,9 +258,31 @@ impl Call {
     }
 
     fn on_leg_ringing(&mut self, leg: LegId, out: &mut Commands) {
-        let is_news = self.legs.ring(leg);
-        if is_news && self.is_taking(leg) {
+        if !self.legs.ring(leg) {
+            return;
+        }
+        if self.is_taking(leg) {
             self.on_new_party_rings(out);
+        } else if self.passed_to == Some(leg) {
+            self.on_passed_call_rings(out);
+        }
+    }
+
+    /// Whoever waits for this leg hears it from now on, unless something else was meant for it.
+    fn on_leg_sounded(&mut self, leg: LegId, out: &mut Commands) {
+        let rings = self.legs.ring(leg);
+        if !self.legs.sound(leg) {
+            return;
+        }
+        if self.is_taking(leg) {
+            if rings {
+                self.on_new_party_rings(out);
+            }
+            self.on_new_party_sounds(leg, out);
+        } else if self.passed_to == Some(leg) {
+            self.on_passed_call_sounds(leg, out);
+        } else {
+            self.on_target_sounds(leg, out);
         }
     }
 

@@ -42,6 +42,16 @@ impl Call {
         self.move_on(|transfer| transfer.message_heard(), out);
     }
 
+    /// The target can be heard before it answers.
+    pub(super) fn on_target_sounds(&mut self, leg: LegId, out: &mut Commands) {
+        self.move_on(|transfer| transfer.sounded(leg), out);
+    }
+
+    /// The target that the caller listens to while it waits.
+    pub(super) fn heard_target(&self) -> Option<LegId> {
+        self.moving.as_ref().and_then(|moving| moving.transfer.heard())
+    }
+
     pub(super) fn on_target_answered(&mut self, leg: LegId, out: &mut Commands) {
         self.move_on(|transfer| transfer.answered(leg), out);
     }
@@ -90,6 +100,10 @@ impl Call {
                     let clip =
                         music.map_or_else(|| Pii::new(RINGING_TONE.to_owned()), |m| m.render(&self.vars, Place::Text));
                     self.play(run, Playing::music(clip), out);
+                }
+                Step::Hear(leg) => {
+                    self.stop_playing_for(run, out);
+                    out.push(Command::Wire(Wiring::listening(self.caller, leg)));
                 }
                 Step::Ring(target) => steps.extend(self.ring(&target, out)),
                 Step::Refer(target) => steps.extend(self.refer(&target, out)),

@@ -1,4 +1,5 @@
-//! Calls that the plan passes on to another trunk: the callee is rung at once, and its answer is the caller's.
+//! Calls that the plan passes on to another trunk: the callee is rung at once, and its ringing, its early sound and its
+//! answer are the caller's.
 
 use super::leg::{LegState, Role};
 use super::machine::{Call, Phase};
@@ -15,12 +16,23 @@ impl Call {
         let Ok(address) = to.reveal().parse::<Address>() else {
             return self.refuse(Cause::NotFound.status(), Cause::NotFound, None, Blame::Caller, out);
         };
-        out.push(Command::Ring);
         let to = Pii::new(address);
         let leg = self.legs.add(Role::Target(to.clone()));
         self.passed_to = Some(leg);
         self.timers.set(Timer::RingTime(leg), self.now + forward.ring);
         out.push(Command::Dial { leg, to: Destination::Trunk { trunk: forward.trunk.clone(), to } });
+    }
+
+    /// The caller hears of ringing when somebody's telephone rings, and not before.
+    pub(super) fn on_passed_call_rings(&mut self, out: &mut Commands) {
+        out.push(Command::Ring);
+    }
+
+    /// The callee's network speaks to the caller before the answer. The callee hears nothing until then: what is said
+    /// before the answer is not paid for, and fraud knows it.
+    pub(super) fn on_passed_call_sounds(&mut self, leg: LegId, out: &mut Commands) {
+        out.push(Command::Progress);
+        out.push(Command::Wire(Wiring::listening(self.caller, leg)));
     }
 
     pub(super) fn on_passed_call_answered(&mut self, leg: LegId, out: &mut Commands) {

@@ -101,6 +101,19 @@ impl Call {
         }
     }
 
+    /// The new party can be heard before it answers: whoever waits with our ringing tone hears it instead.
+    pub(super) fn on_new_party_sounds(&mut self, leg: LegId, out: &mut Commands) {
+        let Some(other) = self.referral.filter(|referral| referral.rings).and_then(|referral| self.across(referral.by))
+        else {
+            return;
+        };
+        if let Some(referral) = &mut self.referral {
+            referral.rings = false;
+        }
+        out.push(Command::StopPlaying { leg: other });
+        out.push(Command::Wire(Wiring::listening(other, leg)));
+    }
+
     /// The new party is there.
     pub(super) fn take_place(&mut self, out: &mut Commands) {
         let Some(referral) = self.referral.take() else { return };
@@ -128,7 +141,7 @@ impl Call {
         let is_alone = self.moving.is_some() || self.flow.is_some();
         out.push(Command::Wire(match other.filter(|_| !is_alone) {
             Some(other) => Wiring::between(new, other),
-            None => Wiring::apart(),
+            None => self.heard_target().map_or_else(Wiring::apart, |target| Wiring::listening(new, target)),
         }));
         if is_told {
             self.tell_referrer(referral, ReferProgress::Done, out);

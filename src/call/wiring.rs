@@ -17,6 +17,11 @@ impl Wiring {
         Wiring::default()
     }
 
+    /// One hears the other, who hears nobody.
+    pub fn listening(listener: LegId, source: LegId) -> Wiring {
+        Wiring { hears: vec![(listener, source)] }
+    }
+
     /// Two parties talk.
     pub fn between(one: LegId, other: LegId) -> Wiring {
         Wiring { hears: vec![(one, other), (other, one)] }

@@ -767,6 +767,9 @@ pub struct Transfer {
     pub sorry: Prompt,
     /// How it is done. Left out, as the caller's trunk says under `[transfer]`.
     pub method: Option<TransferMethod>,
+    /// Whether the caller hears what a target's network plays before the answer, an announcement or its own ringing tone,
+    /// instead of our waiting sound. Left out, it does unless there is `music`.
+    pub early_media: Option<bool>,
 }
 
 /// Somebody to ring.

@@ -15,7 +15,7 @@ use crate::actions::{Agent, Connector};
 use crate::agent::{self, AgentCommand, AgentEvent, AgentSpec, FirstWords, ToolSpec, Who};
 use crate::call::{Cause, Event, Speaker, Told, ToolCall};
 use crate::media::CallMedia;
-use crate::model::{LegId, Pii, limits};
+use crate::model::{Form, LegId, Pii, limits};
 
 /// Opens an agent's socket beside the call. Its events come by the mailbox.
 pub(super) fn dial(
@@ -46,7 +46,7 @@ pub(super) fn dial(
     let (mouth, mouth_from) = mpsc::channel(limits::AGENT_MOUTH);
     let (commands, orders) = mpsc::channel(limits::AGENT_COMMANDS);
     let (events, mut told) = mpsc::channel(limits::AGENT_EVENTS);
-    media.open_agent(leg, speech_from, mouth_from).map_err(|_| Cause::Overload)?;
+    media.open_agent(leg, Form::Ulaw, speech_from, mouth_from).map_err(|_| Cause::Overload)?;
     door.listen(leg, heard_to);
     let door = Arc::clone(door);
     tasks.spawn(async move {

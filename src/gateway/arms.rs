@@ -167,6 +167,7 @@ impl Arms {
     pub(super) async fn carry_out(&mut self, command: Command) {
         match command {
             Command::Ring => self.tell_dialog(LegId::CALLER, SipCommand::Ring).await,
+            Command::Progress => self.progress().await,
             Command::Answer => self.answer().await,
             Command::Reject { status, cause, retry_after_s } => {
                 let warning = (cause == Cause::NoMedia).then(|| self.spoken_here());
@@ -239,6 +240,17 @@ impl Arms {
         }
     }
 
+    /// Lets the caller hear something before the answer, which bears the same description then (RFC 3261 §13.2.1).
+    async fn progress(&self) {
+        let Some(LegWire::Sip { answer: Some(answer), .. }) = self.legs.get(&LegId::CALLER) else { return };
+        let progress = SipCommand::Progress { status: 183, sdp: Some(answer.sdp.clone()) };
+        self.tell_dialog(LegId::CALLER, progress).await;
+        // Who has offered nothing yet is heard and hears when its PRACK has brought the answer.
+        if let Some(agreed) = &answer.agreed {
+            self.open_media(LegId::CALLER, agreed);
+        }
+    }
+
     async fn answer(&mut self) {
         let Some(LegWire::Sip { answer, .. }) = self.legs.get_mut(&LegId::CALLER) else { return };
         let Some(answer) = answer.take() else { return };
@@ -256,12 +268,11 @@ impl Arms {
 
     fn open_media(&self, leg: LegId, agreed: &Agreed) {
         let peer = RtpPeer {
-            codec: agreed.codec,
-            payload_type: agreed.payload_type,
             dtmf_out: agreed.dtmf,
             dtmf_in: agreed.dtmf_in,
-            remote: agreed.remote,
+            packet_ms: agreed.ptime_ms,
             is_held: !agreed.direction.sends(),
+            ..RtpPeer::new(agreed.codec, agreed.payload_type, agreed.remote)
         };
         if let Err(error) = self.media.set_remote(leg, peer) {
             warn!(call = %self.id, %leg, %error, "the other side's media address cannot be used");
@@ -269,12 +280,12 @@ impl Arms {
         }
     }
 
-    /// Takes a leg's answer to our offer.
-    pub(super) fn agree(&mut self, leg: LegId, sdp: &[u8]) -> Result<(), Cause> {
+    /// Takes a leg's answer to our offer, and what it means: whether the leg lets itself be heard.
+    pub(super) fn agree(&mut self, leg: LegId, sdp: &[u8]) -> Result<bool, Cause> {
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&leg) else { return Err(Cause::Normal) };
         let agreed = sdp::accept(local, sdp).map_err(|_| Cause::NoMedia)?;
         self.open_media(leg, &agreed);
-        Ok(())
+        Ok(agreed.direction.receives())
     }
 
     /// A leg moved its media, held or resumed the call, or gave its description late. Returns what the heart must know.
@@ -286,7 +297,7 @@ impl Arms {
         offer: Option<&str>,
     ) -> Option<Event> {
         self.owes_description = false;
-        let Some(LegWire::Sip { local, is_held, .. }) = self.legs.get_mut(&leg) else { return None };
+        let Some(LegWire::Sip { local, is_held, answer: waiting, .. }) = self.legs.get_mut(&leg) else { return None };
         let agreed = match (answer, offer) {
             (Some(answer), _) => {
                 sdp::Offer::parse(sdp).and_then(|offer| sdp::reanswer(answer, &offer)).map(|(agreed, _)| agreed)
@@ -297,6 +308,10 @@ impl Arms {
         match agreed {
             Ok(agreed) => {
                 let was_held = std::mem::replace(is_held, !agreed.direction.sends());
+                if let Some(waiting) = waiting {
+                    // Settled or changed before the call is answered: the answer finds it so.
+                    waiting.agreed = Some(agreed.clone());
+                }
                 self.open_media(leg, &agreed);
                 match (was_held, agreed.direction.sends()) {
                     (false, false) => Some(Event::Held { leg }),

@@ -82,7 +82,7 @@ pub(super) fn attempts(
 /// Credentials with their password; `None` when that cannot be had, which was said at the start.
 pub(super) fn login(house: &House, trunk: &Trunk, credentials: &Credentials) -> Option<Login> {
     let Some(password) = house.secrets.get(&credentials.password) else {
-        warn!(trunk = trunk.id, "the trunk's password is missing; the call goes out without");
+        warn!(trunk = trunk.id, "the trunk's password is missing; the call goes on without");
         return None;
     };
     let Credentials { username, realm, .. } = credentials.clone();

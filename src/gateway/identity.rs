@@ -14,7 +14,7 @@ use crate::model::{Doubt, Verdict, Verification, Via};
 use crate::sip::Invite;
 use crate::stir::{self, Claim, Names, Presented, Told};
 use crate::trunk::numbers::{Country, normalise};
-use crate::trunk::{Trunk, Verify};
+use crate::trunk::{Believed, Trunk, Verify};
 
 /// What a look at an INVITE comes to.
 pub(super) enum Look {
@@ -33,11 +33,12 @@ pub(super) struct Open {
 
 /// Looks at what an INVITE of a trunk says of its caller.
 pub(super) fn look(trunk: &Trunk, invite: &Invite) -> Look {
-    let told = if trunk.is_trusted { told_by(invite) } else { None };
+    let believed = Believed::read(trunk, &translate::shows(invite));
+    let told = if trunk.is_trusted { told_by(invite, &believed) } else { None };
     if trunk.identity.verify == Verify::Off {
         return Look::Known(told);
     }
-    let presented = presented(trunk, invite);
+    let presented = presented(trunk, invite, &believed);
     match stir::read(&presented, now_s()) {
         Ok(claim) => Look::Open(Box::new(Open { claim, told })),
         Err(verdict) => Look::Known(Some(weigh(Verification::bare(verdict, Via::Identity), told))),
@@ -97,25 +98,23 @@ fn cause(doubt: Doubt) -> Cause {
     }
 }
 
-fn presented<'a>(trunk: &Trunk, invite: &'a Invite) -> Presented<'a> {
+fn presented<'a>(trunk: &Trunk, invite: &'a Invite, believed: &Believed) -> Presented<'a> {
     let country = trunk.country.as_deref().and_then(Country::of);
     let normal = |number: &str| normalise(number, country.as_deref(), "");
-    let caller = translate::shown(invite, trunk.is_trusted);
-    let (caller_uri, caller_user) = (caller.uri.reveal(), caller.user.reveal());
     let (to_uri, to_user) = (invite.to.uri.reveal(), invite.to.user.reveal());
-    let own = normal(caller_user);
+    let own = [believed.user.as_str(), &believed.number];
     let (called, to) = (normal(&invite.called_user), normal(to_user));
     Presented {
         identities: headers(invite, "identity").collect(),
         // The number that is shown, and no other: a signature for a number that nobody sees proves nothing.
-        caller: Names::new([caller_uri.as_str(), caller_user, &own]),
+        caller: Names::new(believed.uris.iter().map(String::as_str).chain(own)),
         called: Names::new([invite.request_uri.as_str(), &invite.called_user, &called, to_uri, to_user, &to]),
     }
 }
 
-fn told_by(invite: &Invite) -> Option<Verification> {
+fn told_by(invite: &Invite, believed: &Believed) -> Option<Verification> {
     stir::told(&Told {
-        uris: [invite.asserted.as_ref().map(|caller| caller.uri.reveal().as_str()), Some(invite.from.uri.reveal())],
+        uris: &believed.uris,
         header: None,
         attestation: headers(invite, "p-attestation-indicator").next(),
         origination_id: headers(invite, "p-origination-id").next(),

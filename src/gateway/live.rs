@@ -128,10 +128,12 @@ impl LiveCall {
                 }
             }
             Post::Early { leg, sdp } => {
-                // What cannot be heard early may be heard after the answer, which has a description of its own.
-                let _ = self.arms.agree(leg, &sdp);
-                if self.arms.rings(leg) {
-                    self.step(Event::LegRinging { leg }).await;
+                let is_news = self.arms.rings(leg);
+                match self.arms.agree(leg, &sdp) {
+                    Ok(true) => self.step(Event::LegSounded { leg }).await,
+                    // What cannot be heard early may be heard after the answer, which has a description of its own.
+                    Ok(false) | Err(_) if is_news => self.step(Event::LegRinging { leg }).await,
+                    Ok(false) | Err(_) => {}
                 }
             }
             Post::NotPlaced { leg, failure } => {
@@ -143,7 +145,7 @@ impl LiveCall {
             Post::Answered { leg, sdp } => {
                 self.arms.answered(leg);
                 let event = match self.arms.agree(leg, &sdp) {
-                    Ok(()) => Event::LegAnswered { leg },
+                    Ok(_) => Event::LegAnswered { leg },
                     Err(cause) => {
                         self.arms.hang_up(leg, cause).await;
                         Event::LegFailed { leg, cause, retry_after_s: None }

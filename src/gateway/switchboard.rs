@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::admission::Admission;
 use super::arms::{Answer, Arms, CallerLeg, guest, local};
 use super::clock::{now, unix_ms};
+use super::dialling;
 use super::finish::agent_of;
 use super::house::House;
 use super::identity::{self, Look};
@@ -24,9 +25,9 @@ use crate::config::Config;
 use crate::model::{CallId, LegId, Verification};
 use crate::route::Asked;
 use crate::sdp::{self, Offer};
-use crate::sip::{DialogId, Invite, SipCommand, SipEvent, Terms};
+use crate::sip::{DialogId, Invite, Login, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
-use crate::trunk::arrive;
+use crate::trunk::{Trunk, arrive};
 
 /// Takes SIP events until the stack ends, and owns every call's task.
 pub(super) struct Switchboard {
@@ -180,7 +181,8 @@ impl Switchboard {
                 let Some((door, leg)) = self.house.registry.by_dialog(replaced) else {
                     return self.refuse(dialog, Cause::Unavailable.status(), None, "no_dialog").await;
                 };
-                let terms = Terms { rules: trunk.session, codecs: trunk.codecs.clone(), sdp: None };
+                let credentials = self.credentials(trunk);
+                let terms = Terms { rules: trunk.session, codecs: trunk.codecs.clone(), sdp: None, credentials };
                 self.adopt(dialog, terms).await;
                 counter!("ringback_invites_total", "result" => "replaces").increment(1);
                 return door.mailbox.post(Post::Replacing { leg, guest: guest(dialog, trunk, &invite) });
@@ -238,7 +240,8 @@ impl Switchboard {
         };
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
         let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
-        self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp }).await;
+        let credentials = self.credentials(trunk);
+        self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp, credentials }).await;
         let invitation = translate::invitation(arrival, trunk, codec, identity.clone());
         let plan = config.plan(&route);
         let open = CallOpen {
@@ -265,6 +268,13 @@ impl Switchboard {
 
     async fn adopt(&self, dialog: DialogId, terms: Terms) {
         self.house.sip.send(dialog, SipCommand::Adopt(Box::new(terms))).await;
+    }
+
+    /// Who we are to a trunk that asks within a call of its own: as when we call it, or else as we register with it.
+    fn credentials(&self, trunk: &Trunk) -> Option<Login> {
+        let calling = trunk.outbound.as_ref().and_then(|outbound| outbound.credentials.as_ref());
+        let registering = || trunk.registration.as_ref().and_then(|registration| registration.credentials.as_ref());
+        dialling::login(&self.house, trunk, calling.or_else(registering)?)
     }
 
     async fn refuse_identity(&self, dialog: DialogId, cause: Cause, why: Option<&'static str>) {

@@ -2,7 +2,7 @@
 
 use crate::call::{Cause, Event, Invitation, ReferNews};
 use crate::model::{Codec, LegId, Verification};
-use crate::sip::{self, By, Caller, Failure, Invite, Loss, SipEvent};
+use crate::sip::{self, By, Failure, Invite, Loss, SipEvent};
 use crate::trunk::{Arrival, ReferSend, Shown, Trunk};
 
 use super::arms::Came;
@@ -104,12 +104,6 @@ pub(super) fn retry_after_s(failure: &Failure) -> Option<u32> {
         // Whoever says nothing says nothing of later either.
         _ => None,
     }
-}
-
-/// Whose number a signature must be for. The number that a trusted trunk asserts counts more than the one the caller shows.
-pub(super) fn shown(invite: &Invite, is_trusted: bool) -> &Caller {
-    let asserted = invite.asserted.as_ref().filter(|asserted| is_trusted && !asserted.user.reveal().is_empty());
-    asserted.unwrap_or(&invite.from)
 }
 
 /// What a call that is passed on keeps of how it came.

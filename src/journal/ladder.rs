@@ -51,7 +51,7 @@ impl Ladder {
 
     fn target(&mut self, name: &str, body: &Value) -> Lane {
         match name {
-            "ring" | "answer" | "reject" => Lane::Caller,
+            "ring" | "progress" | "answer" | "reject" => Lane::Caller,
             "run" | "stop_run" => Lane::World,
             "wire" | "finish" | "turn_away" => Lane::Call,
             "take_in" => {
@@ -134,6 +134,7 @@ fn event_label(name: &str, body: &Value) -> String {
     match name {
         "invited" => format!("INVITE from trunk {}, {}", word(&body["trunk"]), codec(&body["codec"])),
         "leg_ringing" => "ringing".to_owned(),
+        "leg_sounded" => "can be heard".to_owned(),
         "leg_answered" => "answered".to_owned(),
         "leg_failed" => format!("failed: {}", word(&body["cause"])),
         "hung_up" => format!("hung up: {}", word(&body["cause"])),
@@ -162,6 +163,7 @@ fn event_label(name: &str, body: &Value) -> String {
 fn command_label(name: &str, body: &Value) -> String {
     match name {
         "ring" => "180 ringing".to_owned(),
+        "progress" => "183 early sound".to_owned(),
         "answer" => "200 answer".to_owned(),
         "reject" => format!("{} {}", body["status"], word(&body["cause"])),
         "dial" if body["to"] == "agent" => "dial agent".to_owned(),

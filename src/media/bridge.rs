@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::rtp::Header;
-use crate::model::{FRAME_MS, FRAME_SAMPLES, Time};
+use crate::model::{FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, Time};
 
 /// The outgoing stream of a leg.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(super) struct Stream {
     ssrc: u32,
     /// The next sequence number.
     seq: u16,
+    /// Ticks of the codec's clock in a unit of ⅛ ms.
+    per_unit: u32,
     /// The timestamp of the first tick.
     base: u32,
     /// When that was.
@@ -35,6 +37,7 @@ impl Stream {
             ssrc: (seed >> 32) as u32 ^ seed as u32,
             // Below half, so that a receiver that guesses does not see a wrap at once (RFC 3711 §3.3.1).
             seq: (mixed >> 48) as u16 & 0x7FFF,
+            per_unit: 1,
             base: mixed as u32,
             first: None,
             end: mixed as u32,
@@ -45,15 +48,44 @@ impl Stream {
         }
     }
 
+    pub(super) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     pub(super) fn packets(&self) -> u64 {
         self.packets
+    }
+
+    /// Ticks of the codec's clock in a unit of ⅛ ms.
+    pub(super) fn per_unit(&self) -> u32 {
+        self.per_unit
+    }
+
+    /// Says how fast the codec's clock goes, in hertz. When it changes, the grid begins anew behind what was sent: the
+    /// timestamps never go back.
+    pub(super) fn set_clock(&mut self, clock: u32) {
+        let per_unit = clock / SAMPLE_RATE;
+        if self.per_unit != per_unit {
+            self.per_unit = per_unit;
+            (self.base, self.first) = (self.end, None);
+        }
     }
 
     /// The timestamp of the tick that runs.
     pub(super) fn grid(&self, now: Time) -> u32 {
         let Some(first) = self.first else { return self.base };
         let ticks = (now - first).as_millis() / u128::from(FRAME_MS);
-        self.base.wrapping_add((ticks as u32).wrapping_mul(FRAME_SAMPLES as u32))
+        self.base.wrapping_add((ticks as u32).wrapping_mul(self.frame()))
+    }
+
+    /// Where a timestamp stands against the tick that runs, in units of ⅛ ms.
+    pub(super) fn offset(&self, now: Time, timestamp: u32) -> i32 {
+        timestamp.wrapping_sub(self.grid(now)) as i32 / self.per_unit as i32
+    }
+
+    /// Ticks of the codec's clock in 20 ms.
+    fn frame(&self) -> u32 {
+        FRAME_SAMPLES as u32 * self.per_unit
     }
 
     /// The timestamp for 20 ms of audio in this tick. `None` when packets passed through already cover it.
@@ -62,17 +94,29 @@ impl Stream {
         let grid = self.grid(now);
         match self.end.wrapping_sub(grid) as i32 {
             ..=0 => Some(grid),
-            ahead if ahead < FRAME_SAMPLES as i32 => Some(self.end),
+            ahead if ahead < self.frame() as i32 => Some(self.end),
             _ => None,
         }
     }
 
-    /// The header of a packet made here.
+    /// The header of a packet of 20 ms made here.
     pub(super) fn own(&mut self, now: Time, payload_type: u8, timestamp: u32, is_voice: bool) -> Header {
+        self.own_of(now, payload_type, timestamp, is_voice, FRAME_SAMPLES)
+    }
+
+    /// The header of a packet of so many units made here.
+    pub(super) fn own_of(
+        &mut self,
+        now: Time,
+        payload_type: u8,
+        timestamp: u32,
+        is_voice: bool,
+        units: usize,
+    ) -> Header {
         let header =
             Header { marker: is_voice && self.is_silent, payload_type, seq: self.seq, timestamp, ssrc: self.ssrc };
         self.seq = self.seq.wrapping_add(1);
-        self.advance(timestamp, FRAME_SAMPLES as u32);
+        self.advance(timestamp, units as u32 * self.per_unit);
         self.is_silent = !is_voice;
         self.own += 1;
         self.packets += 1;
@@ -86,13 +130,18 @@ impl Stream {
         Header { timestamp, marker, ..header }
     }
 
+    /// Nothing goes out in this tick because there is nothing to hear: what comes next begins a talk spurt.
+    pub(super) fn rest(&mut self) {
+        self.is_silent = true;
+    }
+
     /// How long nothing has been sent.
     fn quiet_for(&self, now: Time) -> Duration {
         self.sent.map_or(Duration::MAX, |sent| now - sent)
     }
 
-    fn advance(&mut self, timestamp: u32, samples: u32) {
-        let end = timestamp.wrapping_add(samples);
+    fn advance(&mut self, timestamp: u32, ticks: u32) {
+        let end = timestamp.wrapping_add(ticks);
         if (end.wrapping_sub(self.end) as i32) > 0 || self.packets == 0 {
             self.end = end;
         }
@@ -120,19 +169,21 @@ impl Bridge {
         self.is_filling
     }
 
-    /// The header under which audio of another party goes out. `None` for what comes twice, or too late.
+    /// The header under which audio of another party, in the same codec, goes out: so many units of it. `None` for what
+    /// comes twice, or too late.
     pub(super) fn audio(
         &mut self,
         now: Time,
         stream: &mut Stream,
         header: &Header,
         payload_type: u8,
-        samples: u32,
+        units: u32,
     ) -> Option<Header> {
+        let far = FAR * stream.per_unit;
         let at = stream.grid(now);
         let anchor = self.anchor_for(stream, header, at);
         let mut timestamp = header.timestamp.wrapping_add(anchor.timestamp_offset);
-        let is_far = (timestamp.wrapping_sub(at) as i32).unsigned_abs() > FAR;
+        let is_far = (timestamp.wrapping_sub(at) as i32).unsigned_abs() > far;
         let is_behind = (timestamp.wrapping_sub(anchor.floor) as i32) < 0;
         if is_far || (is_behind && anchor.behind_since.is_some_and(|since| now - since >= BEHIND_MAX)) {
             timestamp = after(stream.end, at);
@@ -145,7 +196,7 @@ impl Bridge {
         anchor.behind_since = None;
         let seq = anchor.seq(stream, header.seq)?;
         let marker = header.marker || stream.is_silent;
-        stream.advance(timestamp, samples);
+        stream.advance(timestamp, units * stream.per_unit);
         self.sent(now, stream, false);
         Some(Header { marker, payload_type, seq, timestamp, ssrc: stream.ssrc })
     }
@@ -160,6 +211,7 @@ impl Bridge {
         duration: u16,
     ) -> Option<Header> {
         let at = stream.grid(now);
+        let far = FAR * stream.per_unit;
         let anchor = self.anchor_for(stream, header, at);
         let timestamp = match anchor.event {
             Some((theirs, ours)) if theirs == header.timestamp => ours,
@@ -167,7 +219,7 @@ impl Bridge {
             Some((theirs, _)) if (header.timestamp.wrapping_sub(theirs) as i32) < 0 => return None,
             _ => {
                 let mapped = header.timestamp.wrapping_add(anchor.timestamp_offset);
-                let is_far = (mapped.wrapping_sub(at) as i32).unsigned_abs() > FAR;
+                let is_far = (mapped.wrapping_sub(at) as i32).unsigned_abs() > far;
                 let ours = if is_far { after(stream.end, at) } else { after(stream.end, mapped) };
                 anchor.event = Some((header.timestamp, ours));
                 ours
@@ -272,7 +324,7 @@ fn mix(seed: u64) -> u64 {
 const FILL_AFTER: Duration = Duration::from_millis(60);
 /// Packets that stay behind what was filled for so long are not a burst: the path has become slower.
 const BEHIND_MAX: Duration = Duration::from_millis(200);
-/// 1 s between a packet's place and the clock: the other party's timestamps have jumped.
+/// 1 s, in units, between a packet's place and the clock: the other party's timestamps have jumped.
 const FAR: u32 = 8000;
 const SEQ_JUMP: u16 = 100;
 

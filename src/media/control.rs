@@ -15,13 +15,14 @@ use std::{fmt, io};
 use tokio::sync::mpsc;
 
 use super::notice::Notice;
+use super::pipe::Pipe;
 use super::player::Clip;
 use super::ports::{BoundPort, Ports, RtpPorts};
 use super::rtp_leg::RtpPeer;
 use super::worker::Worker;
 use super::writer::Writer;
 use crate::model::limits::{MEDIA_COMMANDS_MAX, MEDIA_COMMANDS_PER_CALL_MAX, NOTICE_BATCHES_MAX, PLAY_CLIPS_MAX};
-use crate::model::{CallId, Digit, LegId, Mouth, PlayId, Speech};
+use crate::model::{CallId, Digit, Form, LegId, Mouth, PlayId, Speech};
 
 /// How the media workers are set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,20 +154,40 @@ impl CallMedia {
         if self.loopback_only && !peer.remote.ip().is_loopback() {
             return Err(MediaError::NotLoopback);
         }
-        self.send(What::SetRemote { leg, peer })
+        self.send(What::SetRemote { leg, peer: Box::new(peer) })
     }
 
-    /// Opens a leg that speaks through an agent's socket. What it hears comes as [`super::Noticed::Heard`].
+    /// Says that keys will be agreed for a leg: until [`CallMedia::set_remote`] brings them, nothing that comes is taken
+    /// for audio.
+    ///
+    /// # Errors
+    /// [`MediaError::Busy`].
+    pub fn expect_keys(&self, leg: LegId) -> Result<(), MediaError> {
+        self.send(What::ExpectKeys { leg })
+    }
+
+    /// Opens a leg whose RTP comes and goes by a pipe. Its peer is [`super::PIPED`].
+    ///
+    /// # Errors
+    /// When there is no random number for its stream, or the worker takes no more commands.
+    pub fn open_pipe(&self, leg: LegId, pipe: Pipe) -> io::Result<()> {
+        let seed = getrandom::u64()?;
+        self.send(What::OpenPipe { leg, pipe, seed }).map_err(io::Error::other)
+    }
+
+    /// Opens a leg that speaks through an agent's socket, in the form that the socket wants. What it hears comes in that
+    /// form as [`super::Noticed::Heard`].
     ///
     /// # Errors
     /// [`MediaError::Busy`].
     pub fn open_agent(
         &self,
         leg: LegId,
+        form: Form,
         speech: mpsc::Receiver<Speech>,
         mouth: mpsc::Receiver<Mouth>,
     ) -> Result<(), MediaError> {
-        self.send(What::OpenAgent { leg, speech, mouth })
+        self.send(What::OpenAgent { leg, form, speech, mouth })
     }
 
     /// Opens the built-in echo agent: what it hears it says.
@@ -361,8 +382,10 @@ pub(super) struct Command {
 #[derive(Debug)]
 pub(super) enum What {
     OpenRtp { leg: LegId, port: BoundPort, seed: u64, loopback_only: bool },
-    SetRemote { leg: LegId, peer: RtpPeer },
-    OpenAgent { leg: LegId, speech: mpsc::Receiver<Speech>, mouth: mpsc::Receiver<Mouth> },
+    ExpectKeys { leg: LegId },
+    SetRemote { leg: LegId, peer: Box<RtpPeer> },
+    OpenPipe { leg: LegId, pipe: Pipe, seed: u64 },
+    OpenAgent { leg: LegId, form: Form, speech: mpsc::Receiver<Speech>, mouth: mpsc::Receiver<Mouth> },
     OpenEcho { leg: LegId },
     Wire { hears: Vec<(LegId, Vec<LegId>)> },
     Play { leg: LegId, play: PlayId, clips: Vec<Clip>, repeat: bool, gain_db: f32 },

@@ -6,18 +6,26 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::agent_leg::Echo;
+use super::agent_leg::{AgentLeg, Echo};
 use super::bridge::Bridge;
+use super::codec;
 use super::dtmf::{Keyed, Pressed};
-use super::g711::{ULAW_SILENCE, transcode};
+use super::g711::transcode;
 use super::notice::{LegStats, Notice, Noticed};
 use super::player::{Clip, PlayOver, Player};
-use super::playout::Playout;
 use super::recorder::{Pair, Timeline};
-use super::rtp::Header;
+use super::relay::Relay;
+use super::resample::Edge;
+use super::rtcp;
+use super::rtp::{HEADER_LEN, Header};
 use super::rtp_leg::{Content, RtpLeg, RtpPeer};
+use super::sample::is_audible;
+use super::shield::Wire;
 use crate::model::limits::LEGS_MAX;
-use crate::model::{CallId, Codec, Digit, FRAME_SAMPLES, Frame, Heard, LegId, Mouth, PlayId, Speech, Time};
+use crate::model::{
+    Band, CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, LegId, Mouth, PlayId, Sound, Speech, Time,
+    ULAW_SILENCE,
+};
 
 /// All legs of a call and what passes between them.
 #[derive(Debug)]
@@ -27,14 +35,27 @@ pub struct Desk {
     recording: Option<Recording>,
     /// Who hears whom, also for legs that are yet to open.
     wiring: Vec<(LegId, LegId)>,
-    frames: Vec<Frame>,
+    frames: Vec<Sound>,
     heard: Vec<Heard>,
+    /// For packets that were protected.
+    plain: Vec<u8>,
+    /// The last tick.
+    now: Time,
 }
 
 impl Desk {
     /// A call without legs.
     pub fn new(call: CallId) -> Desk {
-        Desk { call, legs: Vec::new(), recording: None, wiring: Vec::new(), frames: Vec::new(), heard: Vec::new() }
+        Desk {
+            call,
+            legs: Vec::new(),
+            recording: None,
+            wiring: Vec::new(),
+            frames: Vec::new(),
+            heard: Vec::new(),
+            plain: Vec::new(),
+            now: Time::ZERO,
+        }
     }
 
     /// Opens a leg that is reached by RTP. `seed` gives its SSRC, first sequence number and timestamp. A leg of the
@@ -43,9 +64,9 @@ impl Desk {
         self.open(leg, Kind::Rtp(Box::new(RtpLeg::new(now, seed, loopback_only))), out);
     }
 
-    /// Opens a leg that speaks through an agent's socket.
-    pub fn open_agent(&mut self, leg: LegId, out: &mut Out) {
-        self.open(leg, Kind::Agent(Box::default()), out);
+    /// Opens a leg that speaks through an agent's socket, in the form that the socket wants.
+    pub fn open_agent(&mut self, leg: LegId, form: Form, out: &mut Out) {
+        self.open(leg, Kind::Agent(Box::new(AgentLeg::new(form))), out);
     }
 
     /// Opens a leg that says what it hears.
@@ -57,10 +78,11 @@ impl Desk {
     pub fn close_leg(&mut self, leg: LegId, out: &mut Out) {
         let Some(at) = self.at(leg) else { return };
         let mut leg = self.legs.remove(at);
+        leg.say_goodbye(self.now, out);
         out.played(self.call, leg.id, leg.player.stop());
         let stats = match &leg.kind {
             Kind::Rtp(rtp) => rtp.stats(),
-            Kind::Agent(playout) => LegStats { underruns: playout.underruns(), ..LegStats::default() },
+            Kind::Agent(agent) => LegStats { underruns: agent.underruns(), ..LegStats::default() },
             Kind::Echo(_) => LegStats::default(),
         };
         out.notice(self.call, leg.id, Noticed::LegStats(stats));
@@ -77,6 +99,13 @@ impl Desk {
     pub fn set_remote(&mut self, now: Time, leg: LegId, peer: RtpPeer) {
         if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind) {
             rtp.set_peer(now, peer);
+        }
+    }
+
+    /// Keys will be agreed for a leg: until then nothing that comes to it is taken for audio.
+    pub fn expect_keys(&mut self, leg: LegId) {
+        if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind) {
+            rtp.expect_keys();
         }
     }
 
@@ -125,7 +154,7 @@ impl Desk {
     /// Whether more speech of an agent is taken.
     pub fn has_room(&self, leg: LegId) -> bool {
         match self.at(leg).map(|at| &self.legs[at].kind) {
-            Some(Kind::Agent(playout)) => playout.has_room(),
+            Some(Kind::Agent(agent)) => agent.has_room(),
             _ => false,
         }
     }
@@ -133,23 +162,24 @@ impl Desk {
     /// Takes a piece of what an agent says; returns whether it is still wanted.
     pub fn speech(&mut self, leg: LegId, speech: Speech) -> bool {
         match self.leg(leg).map(|leg| &mut leg.kind) {
-            Some(Kind::Agent(playout)) => playout.offer(speech),
+            Some(Kind::Agent(agent)) => agent.offer(speech),
             _ => false,
         }
     }
 
     /// Takes an order of an agent's socket that must not wait behind its speech.
     pub fn mouth(&mut self, leg: LegId, mouth: Mouth, out: &mut Out) {
-        if let Some(Kind::Agent(playout)) = self.leg(leg).map(|leg| &mut leg.kind) {
+        if let Some(Kind::Agent(agent)) = self.leg(leg).map(|leg| &mut leg.kind) {
             let Mouth::Stop { epoch } = mouth;
-            let stopped = playout.stop(epoch);
+            let stopped = agent.stop(epoch);
             out.notice(self.call, leg, Noticed::Heard(stopped));
         }
     }
 
     /// Records a leg from this tick on; the pairs come in [`Out`].
     pub fn record(&mut self, now: Time, left: LegId) {
-        self.recording = Some(Recording { left, timeline: Timeline::new(now) });
+        let timeline = Timeline::new(now);
+        self.recording = Some(Recording { left, timeline, said: Edge::default(), heard: Edge::default() });
     }
 
     /// Ends the recording with the pairs that were still open.
@@ -161,10 +191,15 @@ impl Desk {
 
     /// Takes a datagram that came to a leg.
     pub fn datagram(&mut self, now: Time, leg: LegId, from: SocketAddr, datagram: &[u8], out: &mut Out) {
-        let mut frames = std::mem::take(&mut self.frames);
+        let (mut frames, mut room) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.plain));
         frames.clear();
+        if rtcp::is_rtcp(datagram) {
+            (self.frames, self.plain) = (frames, room);
+            return self.report(now, leg, from, datagram);
+        }
         if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind)
-            && let Some(taken) = rtp.take(now, from, datagram, &mut frames)
+            && let Some(packet) = rtp.open(now, from, Wire::Rtp, datagram, &mut room)
+            && let Some(taken) = rtp.take(now, from, packet, &mut frames)
         {
             if taken.is_first {
                 out.notice(self.call, leg, Noticed::FirstPacket);
@@ -175,26 +210,70 @@ impl Desk {
             self.pass_through(now, leg, &taken.header, taken.content, out);
         }
         self.deliver(now, leg, &frames, out);
-        self.frames = frames;
+        (self.frames, self.plain) = (frames, room);
+        self.seal(out);
+    }
+
+    /// Takes a datagram that came to the port for reports of a leg, or to the one that both share.
+    pub fn report(&mut self, now: Time, leg: LegId, from: SocketAddr, datagram: &[u8]) {
+        let mut room = std::mem::take(&mut self.plain);
+        if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind)
+            && let Some(packet) = rtp.open(now, from, Wire::Rtcp, datagram, &mut room)
+        {
+            rtp.hear_report(now, from, packet);
+        }
+        self.plain = room;
+    }
+
+    /// Protects what is about to go out. Every packet passes here, so that none leaves unprotected by oversight.
+    fn seal(&mut self, out: &mut Out) {
+        let Out { packets, bytes, sealed, .. } = out;
+        packets.retain_mut(|(id, _, range)| {
+            if range.start < *sealed {
+                return true;
+            }
+            let Some(Kind::Rtp(rtp)) = self.legs.iter_mut().find(|leg| leg.id == *id).map(|leg| &mut leg.kind) else {
+                return true;
+            };
+            if rtp.is_plain() {
+                rtp.count(range.len());
+                return true;
+            }
+            // A packet grows by its tag, for which there is room at the end.
+            let start = bytes.len();
+            bytes.extend_from_within(range.clone());
+            let may_go = rtp.seal(bytes, start);
+            *range = start..bytes.len();
+            may_go
+        });
+        *sealed = bytes.len();
     }
 
     /// 20 ms of everything.
     pub fn tick(&mut self, now: Time, out: &mut Out) {
+        self.now = now;
         self.tick_ingress(now, out);
         self.tick_sources(now, out);
         for at in 0..self.legs.len() {
             self.tick_listener(now, at, out);
+            self.legs[at].report(now, out);
         }
         if let Some(recording) = &mut self.recording {
             out.pairs.extend(std::iter::from_fn(|| recording.timeline.due(now)));
         }
+        self.seal(out);
     }
 
     fn tick_ingress(&mut self, now: Time, out: &mut Out) {
         let mut frames = std::mem::take(&mut self.frames);
         for at in 0..self.legs.len() {
             let id = self.legs[at].id;
+            if !matches!(self.legs[at].kind, Kind::Rtp(_)) {
+                continue;
+            }
+            let is_heard = self.relay_to_listeners(at);
             let Kind::Rtp(rtp) = &mut self.legs[at].kind else { continue };
+            rtp.set_heard(is_heard);
             frames.clear();
             if let Some(pressed) = rtp.tick(now, &mut frames) {
                 out.pressed(self.call, id, pressed);
@@ -207,21 +286,48 @@ impl Desk {
         self.frames = frames;
     }
 
+    /// Decides for each party that hears the one at `at` by RTP whether its packets pass as they are or are decoded
+    /// and encoded again. Returns whether anybody needs what that party says as frames.
+    fn relay_to_listeners(&mut self, at: usize) -> bool {
+        let Leg { id, kind: Kind::Rtp(speaker), .. } = &self.legs[at] else { return false };
+        let (id, codec) = (*id, speaker.speaks());
+        let mut is_heard = false;
+        for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(id)) {
+            is_heard |= match &mut leg.kind {
+                Kind::Rtp(rtp) if rtp.takes_as_is(codec) => {
+                    rtp.relay = None;
+                    false
+                }
+                Kind::Rtp(rtp) => {
+                    rtp.relay.get_or_insert_with(Relay::new);
+                    true
+                }
+                Kind::Agent(_) | Kind::Echo(_) => true,
+            };
+        }
+        is_heard || self.recording.is_some()
+    }
+
     /// Lets agents speak whom somebody hears; the others wait, so that nothing they say is lost.
     fn tick_sources(&mut self, now: Time, out: &mut Out) {
         for at in 0..self.legs.len() {
             let id = self.legs[at].id;
-            let is_heard = self.legs.iter_mut().any(|leg| leg.source == Some(id) && leg.listens(now));
+            let mut wanted = None;
+            for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(id)) {
+                if leg.listens(now) {
+                    wanted = wanted.max(Some(leg.band()));
+                }
+            }
             let leg = &mut self.legs[at];
-            leg.speaks = match &mut leg.kind {
-                Kind::Agent(playout) if is_heard => playout.pull(&mut leg.said, &mut self.heard),
-                Kind::Echo(echo) if is_heard => echo.pull(&mut leg.said),
-                Kind::Agent(playout) => {
-                    playout.pause();
+            leg.speaks = match (&mut leg.kind, wanted) {
+                (Kind::Agent(agent), Some(band)) => agent.pull(band, &mut leg.said, &mut self.heard),
+                (Kind::Echo(echo), Some(_)) => echo.pull(&mut leg.said),
+                (Kind::Agent(agent), None) => {
+                    agent.pause();
                     leg.silent()
                 }
-                Kind::Echo(_) => leg.silent(),
-                Kind::Rtp(_) => false,
+                (Kind::Echo(_), None) => leg.silent(),
+                (Kind::Rtp(_), _) => false,
             };
             for heard in self.heard.drain(..) {
                 out.notice(self.call, id, Noticed::Heard(heard));
@@ -239,44 +345,54 @@ impl Desk {
         let (call, leg) = (self.call, &mut self.legs[at]);
         if let Kind::Rtp(_) = leg.kind {
             let sent = leg.send(now, call, from, out);
-            if let (Some((offset, frame)), Some(recording)) = (sent, &mut self.recording)
+            if let (Some((offset, sound)), Some(recording)) = (sent, &mut self.recording)
                 && recording.left == leg.id
             {
-                recording.timeline.sent(now, offset, &frame);
+                recording.sent(now, offset, &sound);
             }
             return;
         }
-        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        let mut sound = Sound::silence(Band::Narrow);
         if leg.player.is_playing() {
-            let over = leg.player.fill(&mut frame);
+            let over = leg.played(&mut sound);
             out.played(call, leg.id, over);
         } else {
             match from {
                 // Comes when it arrives.
                 Source::Network => return,
-                Source::Frame(said, _) => frame = said,
+                Source::Frame(said, _) => sound = said,
                 Source::Nobody => {}
             }
         }
-        leg.take_in(call, &frame, out);
+        leg.take_in(call, &sound, out);
     }
 
     /// Hands frames of an RTP leg to those who hear it as frames.
-    fn deliver(&mut self, now: Time, from: LegId, frames: &[Frame], out: &mut Out) {
+    fn deliver(&mut self, now: Time, from: LegId, frames: &[Sound], out: &mut Out) {
         let is_held = self.legs.iter().any(|leg| leg.id == from && leg.is_held());
         for frame in frames {
-            // An agent must not answer the music of a caller who holds the line.
-            let heard = if is_held { &SILENCE } else { frame };
             for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(from) && !leg.player.is_playing()) {
+                // An agent must not answer the music of a caller who holds the line; a person may hear it.
+                let is_person = matches!(leg.kind, Kind::Rtp(_));
+                let heard = if is_held && !is_person { &SILENCE } else { frame };
                 leg.take_in(self.call, heard, out);
             }
-            if let Some(recording) = self.recording.as_mut().filter(|recording| recording.left == from) {
-                recording.timeline.received(now, frame);
+            let Some(recording) = &mut self.recording else { continue };
+            if recording.left == from {
+                recording.received(now, frame);
+            }
+            // What passes through to the recorded party in a codec of its own is only known from here.
+            let passes = |leg: &Leg| match &leg.kind {
+                Kind::Rtp(rtp) => leg.source == Some(from) && rtp.relay.is_none() && rtp.band() == Band::Wide,
+                Kind::Agent(_) | Kind::Echo(_) => false,
+            };
+            if self.legs.iter().any(|leg| leg.id == recording.left && passes(leg) && !leg.player.is_playing()) {
+                recording.sent(now, 0, frame);
             }
         }
     }
 
-    /// Hands a packet of an RTP leg to those who hear it by RTP.
+    /// Hands a packet of an RTP leg to those who hear it by RTP and take it as it is.
     fn pass_through(&mut self, now: Time, from: LegId, header: &Header, content: Content<'_>, out: &mut Out) {
         for leg in self.legs.iter_mut().filter(|leg| leg.source == Some(from) && !leg.player.is_playing()) {
             let id = leg.id;
@@ -285,30 +401,35 @@ impl Desk {
             if rtp.keys_out.is_sending() {
                 continue;
             }
-            let (stream, bridge) = (&mut rtp.stream, &mut rtp.bridge);
             match content {
                 Content::Audio(codec, audio) => {
-                    let samples = audio.len() as u32;
-                    if !(1..=PASSED_MAX).contains(&audio.len()) {
+                    let Some(units) = codec::units(codec, audio) else { continue };
+                    if rtp.relay.is_some() || !rtp.takes_as_is(codec) || units > peer.packet_ms_max as usize * 8 {
                         continue;
                     }
-                    let Some(header) = bridge.audio(now, stream, header, peer.payload_type, samples) else { continue };
+                    let (stream, bridge) = (&mut rtp.stream, &mut rtp.bridge);
+                    let sent = bridge.audio(now, stream, header, peer.payload_type, units as u32);
+                    let Some(header) = sent else { continue };
                     out.audio(id, to, header, codec, peer.codec, audio);
-                    if let Some(recording) = self.recording.as_mut().filter(|recording| recording.left == id) {
+                    if let Some(recording) = self.recording.as_mut().filter(|recording| recording.left == id)
+                        && matches!(codec, Codec::Pcmu | Codec::Pcma)
+                    {
                         let mut ulaw = [ULAW_SILENCE; PASSED_MAX];
-                        transcode(codec, Codec::Pcmu, audio, &mut ulaw);
+                        ulaw[..units].copy_from_slice(audio);
+                        transcode(codec, Codec::Pcmu, &mut ulaw[..units]);
                         let offset = header.timestamp.wrapping_sub(stream.grid(now)) as i32;
-                        recording.timeline.sent(now, offset, &ulaw[..audio.len()]);
+                        recording.timeline.sent(now, offset, &ulaw[..units]);
                     }
                 }
                 Content::Key(event) => {
                     let Some(payload_type) = peer.dtmf_out else { continue };
+                    let (stream, bridge) = (&mut rtp.stream, &mut rtp.bridge);
                     let sent = bridge.event(now, stream, header, payload_type, event.duration);
                     if let Some(header) = sent {
                         out.packet(id, to, header, &event.to_bytes());
                     }
                 }
-                Content::Silence => {}
+                Content::Silence(_) => {}
             }
         }
     }
@@ -318,7 +439,7 @@ impl Desk {
         if self.legs.len() >= LEGS_MAX {
             return;
         }
-        let said = [ULAW_SILENCE; FRAME_SAMPLES];
+        let said = Sound::silence(Band::Narrow);
         let source = source_of(&self.wiring, id);
         self.legs.push(Leg { id, kind, player: Player::default(), source, said, speaks: false });
     }
@@ -336,6 +457,22 @@ impl Desk {
 struct Recording {
     left: LegId,
     timeline: Timeline,
+    said: Edge,
+    heard: Edge,
+}
+
+impl Recording {
+    fn received(&mut self, now: Time, sound: &Sound) {
+        if let Sound::Narrow(frame) = self.said.fit(sound, Band::Narrow) {
+            self.timeline.received(now, &frame);
+        }
+    }
+
+    fn sent(&mut self, now: Time, offset: i32, sound: &Sound) {
+        if let Sound::Narrow(frame) = self.heard.fit(sound, Band::Narrow) {
+            self.timeline.sent(now, offset, &frame);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -345,23 +482,24 @@ struct Leg {
     player: Player,
     source: Option<LegId>,
     /// What it says in this tick, and whether that is more than silence.
-    said: Frame,
+    said: Sound,
     speaks: bool,
 }
 
 #[derive(Debug)]
 enum Kind {
     Rtp(Box<RtpLeg>),
-    Agent(Box<Playout>),
+    Agent(Box<AgentLeg>),
     Echo(Box<Echo>),
 }
 
 /// What a leg is wired to, in one tick.
+#[expect(clippy::large_enum_variant, reason = "it lives for one tick, on the stack")]
 enum Source {
     Nobody,
     /// Passed through when it comes.
     Network,
-    Frame(Frame, bool),
+    Frame(Sound, bool),
 }
 
 impl Leg {
@@ -369,7 +507,7 @@ impl Leg {
         if self.source != source {
             self.source = source;
             if let Kind::Rtp(rtp) = &mut self.kind {
-                rtp.bridge = Bridge::new();
+                (rtp.bridge, rtp.relay) = (Bridge::new(), None);
             }
         }
     }
@@ -389,56 +527,136 @@ impl Leg {
         matches!(&self.kind, Kind::Rtp(rtp) if rtp.is_held())
     }
 
+    /// The form in which it wants to hear.
+    fn band(&self) -> Band {
+        match &self.kind {
+            Kind::Rtp(rtp) => rtp.band(),
+            Kind::Agent(agent) => agent.band(),
+            Kind::Echo(_) => Band::Wide,
+        }
+    }
+
     fn silent(&mut self) -> bool {
-        self.said.fill(ULAW_SILENCE);
+        self.said = Sound::silence(self.said.band());
         false
     }
 
+    /// The next 20 ms of what is played to it.
+    fn played(&mut self, sound: &mut Sound) -> Option<PlayOver> {
+        let mut frame: Frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        let over = self.player.fill(&mut frame);
+        *sound = Sound::Narrow(frame);
+        over
+    }
+
     /// Hears a frame, for those that hear frames.
-    fn take_in(&mut self, call: CallId, frame: &Frame, out: &mut Out) {
+    fn take_in(&mut self, call: CallId, sound: &Sound, out: &mut Out) {
         match &mut self.kind {
-            Kind::Agent(_) => out.notice(call, self.id, Noticed::Heard(Heard::Frame(Box::new(*frame)))),
-            Kind::Echo(echo) => echo.hear(frame),
-            Kind::Rtp(_) => {}
+            Kind::Agent(agent) => out.notice(call, self.id, Noticed::Heard(agent.hear(sound))),
+            Kind::Echo(echo) => echo.hear(sound),
+            Kind::Rtp(rtp) => {
+                if let Some(relay) = &mut rtp.relay {
+                    relay.hear(sound);
+                }
+            }
         }
     }
 
     /// Sends 20 ms: keys before what is played before what is wired before silence. Returns the audio and where it
-    /// stands against the tick, in samples.
-    fn send(&mut self, now: Time, call: CallId, from: Source, out: &mut Out) -> Option<(i32, Frame)> {
+    /// stands against the tick, in ⅛ ms.
+    fn send(&mut self, now: Time, call: CallId, from: Source, out: &mut Out) -> Option<(i32, Sound)> {
         let Kind::Rtp(rtp) = &mut self.kind else { return None };
         let (peer, to) = rtp.reachable()?;
         let slot = rtp.stream.slot(now)?;
-        let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
+        let mut sound = Sound::silence(peer.codec.band());
         let mut is_voice = false;
         if rtp.keys_out.is_sending() {
-            let keyed = rtp.keys_out.next(slot);
+            let keyed = rtp.keys_out.next(slot, peer.dtmf_clock);
             if !rtp.keys_out.is_sending() {
                 out.notice(call, self.id, Noticed::DigitsSent);
             }
             match (keyed, peer.dtmf_out) {
                 (Keyed::Event(key), Some(payload_type)) => {
+                    rtp.egress.flush();
+                    self.send_packets(now, &peer, to, out);
+                    let Kind::Rtp(rtp) = &mut self.kind else { return None };
                     let header = rtp.stream.event(now, payload_type, slot, key.timestamp, key.marker);
                     out.packet(self.id, to, header, &key.event.to_bytes());
                     return None;
                 }
-                (Keyed::Event(key), None) => is_voice = key.render(&mut frame),
+                (Keyed::Event(key), None) => {
+                    let mut frame: Frame = [ULAW_SILENCE; FRAME_SAMPLES];
+                    is_voice = key.render(&mut frame);
+                    sound = Sound::Narrow(frame);
+                }
                 (Keyed::Pause, _) => {}
             }
         } else if self.player.is_playing() {
-            let over = self.player.fill(&mut frame);
+            let over = self.played(&mut sound);
             out.played(call, self.id, over);
             is_voice = true;
         } else {
             match from {
-                Source::Network if !rtp.bridge.is_dry(now, &rtp.stream) => return None,
-                Source::Network | Source::Nobody => {}
-                Source::Frame(said, speaks) => (frame, is_voice) = (said, speaks),
+                Source::Network => match &mut rtp.relay {
+                    Some(relay) => {
+                        if let Some(frame) = relay.pull() {
+                            (sound, is_voice) = (frame, is_audible(&frame));
+                        }
+                    }
+                    None if !rtp.bridge.is_dry(now, &rtp.stream) => return None,
+                    None => {}
+                },
+                Source::Nobody => {}
+                Source::Frame(said, speaks) => (sound, is_voice) = (said, speaks),
             }
         }
-        let header = rtp.stream.own(now, peer.payload_type, slot, is_voice);
-        out.audio(self.id, to, header, Codec::Pcmu, peer.codec, &frame);
-        Some((slot.wrapping_sub(rtp.stream.grid(now)) as i32, frame))
+        let Kind::Rtp(rtp) = &mut self.kind else { return None };
+        let offset = rtp.stream.offset(now, slot);
+        let silent = rtp.egress.silent_for(is_voice);
+        match peer.comfort_noise {
+            Some(payload_type) if silent > COMFORT_AFTER_TICKS => {
+                rtp.egress.flush();
+                self.send_packets(now, &peer, to, out);
+                let Kind::Rtp(rtp) = &mut self.kind else { return None };
+                if (silent - COMFORT_AFTER_TICKS) % COMFORT_EVERY_TICKS == 1 {
+                    let header = rtp.stream.own(now, payload_type, slot, false);
+                    out.packet(self.id, to, header, &[COMFORT_LEVEL]);
+                } else {
+                    rtp.stream.rest();
+                }
+            }
+            _ => {
+                rtp.egress.push(&rtp.stream, slot, &sound, is_voice);
+                self.send_packets(now, &peer, to, out);
+            }
+        }
+        Some((offset, sound))
+    }
+
+    /// Reports by RTCP when that is due.
+    fn report(&mut self, now: Time, out: &mut Out) {
+        if let Kind::Rtp(rtp) = &mut self.kind
+            && let Some(to) = rtp.report_due(now)
+        {
+            out.report(self.id, to, rtp.muxes_reports(), |bytes| rtp.write_report(now, false, bytes));
+        }
+    }
+
+    /// The last report, which says that nothing follows (RFC 3550 §6.6).
+    fn say_goodbye(&mut self, now: Time, out: &mut Out) {
+        if let Kind::Rtp(rtp) = &mut self.kind
+            && let Some(to) = rtp.reports_to()
+        {
+            out.report(self.id, to, rtp.muxes_reports(), |bytes| rtp.write_report(now, true, bytes));
+        }
+    }
+
+    /// Sends what makes whole packets.
+    fn send_packets(&mut self, now: Time, peer: &RtpPeer, to: SocketAddr, out: &mut Out) {
+        let Kind::Rtp(rtp) = &mut self.kind else { return };
+        while rtp.egress.is_ready() {
+            out.encoded(self.id, to, |bytes| rtp.egress.packet(now, &mut rtp.stream, peer.payload_type, bytes));
+        }
     }
 }
 
@@ -452,6 +670,10 @@ pub struct Out {
     pub pairs: Vec<Pair>,
     packets: Vec<(LegId, SocketAddr, Range<usize>)>,
     bytes: Vec<u8>,
+    /// Up to here of `bytes`, packets are as they go out.
+    sealed: usize,
+    /// Reports, as they go out: beside the place where they go, whether it is on the socket of audio.
+    reports: Vec<(LegId, SocketAddr, bool, Range<usize>)>,
 }
 
 impl Out {
@@ -460,16 +682,36 @@ impl Out {
         self.packets.iter().map(|(leg, to, range)| (*leg, *to, &self.bytes[range.clone()]))
     }
 
+    /// The RTCP packets to send: from which leg, to where, whether from its socket for audio, and what.
+    pub fn reports(&self) -> impl Iterator<Item = (LegId, SocketAddr, bool, &[u8])> {
+        self.reports.iter().map(|(leg, to, is_muxed, range)| (*leg, *to, *is_muxed, &self.bytes[range.clone()]))
+    }
+
     /// Forgets the packets that were sent.
     pub fn clear_packets(&mut self) {
         self.packets.clear();
         self.bytes.clear();
+        self.reports.clear();
+        self.sealed = 0;
     }
 
     fn audio(&mut self, leg: LegId, to: SocketAddr, header: Header, from: Codec, into: Codec, audio: &[u8]) {
         self.packet(leg, to, header, audio);
         let payload = self.bytes.len() - audio.len();
-        transcode(from, into, audio, &mut self.bytes[payload..]);
+        transcode(from, into, &mut self.bytes[payload..]);
+    }
+
+    /// A packet whose payload is appended by `encode`, which then knows the header; `None` is no packet.
+    fn encoded(&mut self, leg: LegId, to: SocketAddr, encode: impl FnOnce(&mut Vec<u8>) -> Option<Header>) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + HEADER_LEN, 0);
+        match encode(&mut self.bytes) {
+            Some(header) => {
+                self.bytes[start..start + HEADER_LEN].copy_from_slice(&header.to_bytes());
+                self.packets.push((leg, to, start..self.bytes.len()));
+            }
+            None => self.bytes.truncate(start),
+        }
     }
 
     fn packet(&mut self, leg: LegId, to: SocketAddr, header: Header, payload: &[u8]) {
@@ -477,6 +719,13 @@ impl Out {
         self.bytes.extend_from_slice(&header.to_bytes());
         self.bytes.extend_from_slice(payload);
         self.packets.push((leg, to, start..self.bytes.len()));
+    }
+
+    fn report(&mut self, leg: LegId, to: SocketAddr, is_muxed: bool, write: impl FnOnce(&mut Vec<u8>) -> bool) {
+        let start = self.bytes.len();
+        if write(&mut self.bytes) {
+            self.reports.push((leg, to, is_muxed, start..self.bytes.len()));
+        }
     }
 
     fn notice(&mut self, call: CallId, leg: LegId, what: Noticed) {
@@ -498,6 +747,12 @@ fn source_of(wiring: &[(LegId, LegId)], listener: LegId) -> Option<LegId> {
     wiring.iter().find(|(leg, _)| *leg == listener).map(|(_, source)| *source)
 }
 
-const SILENCE: Frame = [ULAW_SILENCE; FRAME_SAMPLES];
-/// The longest packet passed through: 60 ms.
-const PASSED_MAX: usize = 480;
+const SILENCE: Sound = Sound::silence(Band::Narrow);
+/// The longest packet of G.711 passed through: 120 ms.
+const PASSED_MAX: usize = 960;
+/// 200 ms of silence before it is only described.
+const COMFORT_AFTER_TICKS: u32 = 10;
+/// 400 ms between two descriptions: address translators must not forget us, and one may be lost.
+const COMFORT_EVERY_TICKS: u32 = 20;
+/// −65 dBov: a room at night.
+const COMFORT_LEVEL: u8 = 65;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::g711::{ULAW_SILENCE, encode_ulaw};
+use super::g711::encode_ulaw;
 use crate::model::limits::DIGITS_MAX;
-use crate::model::{Digit, FRAME_SAMPLES, Frame, SAMPLE_RATE, Time};
+use crate::model::{Digit, FRAME_MS, FRAME_SAMPLES, Frame, SAMPLE_RATE, Time, ULAW_SILENCE};
 
 /// The payload of a telephone-event packet (RFC 4733 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,24 +46,38 @@ pub type Pressed = (Digit, u32);
 
 /// Understands the events of one party. An event is known by its timestamp, so any one packet of it is enough, and
 /// all others of it, in whatever order, add nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DtmfReceiver {
+    /// Ticks of its clock in a second.
+    clock: u32,
     active: Option<Active>,
     /// Timestamps that are over, newest last.
     over: VecDeque<u32>,
 }
 
+impl Default for DtmfReceiver {
+    fn default() -> DtmfReceiver {
+        DtmfReceiver { clock: SAMPLE_RATE, active: None, over: VecDeque::new() }
+    }
+}
+
 impl DtmfReceiver {
+    /// Says in which clock the party counts durations, in hertz.
+    pub fn set_clock(&mut self, clock: u32) {
+        self.clock = clock.max(1000);
+    }
+
     /// Takes one packet. Returns keys that are over with it: its own, and one before whose end was lost.
     pub fn packet(&mut self, now: Time, timestamp: u32, event: TelephoneEvent) -> SmallVec<[Pressed; 2]> {
         let mut pressed = SmallVec::new();
         if self.over.contains(&timestamp) {
             return pressed;
         }
+        let clock = self.clock;
         match &mut self.active {
             Some(active) if active.timestamp == timestamp => active.grow(now, event),
             Some(active) if active.is_before(timestamp) => {
-                if active.goes_on_as(timestamp, event) {
+                if active.goes_on_as(clock, timestamp, event) {
                     active.next_segment(now, timestamp, event);
                 } else {
                     pressed.extend(self.finish());
@@ -73,7 +87,7 @@ impl DtmfReceiver {
             // Everything else of that event was lost, and the next key is already down.
             Some(_) => {
                 self.remember(timestamp);
-                pressed.extend(Active::new(now, timestamp, event).pressed());
+                pressed.extend(Active::new(now, timestamp, event).pressed(clock));
                 return pressed;
             }
             None => self.active = Some(Active::new(now, timestamp, event)),
@@ -93,7 +107,7 @@ impl DtmfReceiver {
     fn finish(&mut self) -> Option<Pressed> {
         let active = self.active.take()?;
         self.remember(active.timestamp);
-        active.pressed()
+        active.pressed(self.clock)
     }
 
     fn remember(&mut self, timestamp: u32) {
@@ -129,9 +143,11 @@ impl Active {
     }
 
     /// RFC 4733 §2.5.1.3: an event longer than the duration field goes on in a segment with a new timestamp.
-    fn goes_on_as(&self, timestamp: u32, event: TelephoneEvent) -> bool {
+    fn goes_on_as(&self, clock: u32, timestamp: u32, event: TelephoneEvent) -> bool {
         let distance = timestamp.wrapping_sub(self.timestamp);
-        self.event == event.event && self.duration >= SEGMENT_MIN && distance.abs_diff(self.duration.into()) <= 960
+        self.event == event.event
+            && self.duration >= SEGMENT_MIN
+            && distance.abs_diff(self.duration.into()) <= clock / 1000 * SEGMENT_SLIP_MS
     }
 
     fn next_segment(&mut self, now: Time, timestamp: u32, event: TelephoneEvent) {
@@ -139,9 +155,9 @@ impl Active {
         (self.timestamp, self.duration, self.last) = (timestamp, event.duration, now);
     }
 
-    fn pressed(&self) -> Option<Pressed> {
-        let samples = self.before.saturating_add(self.duration.into());
-        Digit::from_event(self.event).map(|digit| (digit, samples / (SAMPLE_RATE / 1000)))
+    fn pressed(&self, clock: u32) -> Option<Pressed> {
+        let ticks = self.before.saturating_add(self.duration.into());
+        Digit::from_event(self.event).map(|digit| (digit, ticks / (clock / 1000)))
     }
 }
 
@@ -165,8 +181,9 @@ impl DigitSender {
         self.key.is_some() || !self.queue.is_empty()
     }
 
-    /// What goes out in this tick, whose audio would have this timestamp. Call while [`DigitSender::is_sending`].
-    pub fn next(&mut self, timestamp: u32) -> Keyed {
+    /// What goes out in this tick, whose audio would have this timestamp; durations are in a clock of so many hertz.
+    /// Call while [`DigitSender::is_sending`].
+    pub fn next(&mut self, timestamp: u32, clock: u32) -> Keyed {
         if self.key.is_none() {
             self.key = self.queue.pop_front().map(|digit| Key { digit, timestamp, tick: 0 });
         }
@@ -180,7 +197,7 @@ impl DigitSender {
         if tick >= ON_TICKS - 1 + END_PACKETS {
             return Keyed::Pause;
         }
-        let duration = ((tick + 1).min(ON_TICKS) * FRAME_SAMPLES as u32) as u16;
+        let duration = ((tick + 1).min(ON_TICKS) * (clock / 1000 * FRAME_MS)) as u16;
         let event = TelephoneEvent { event: digit.event(), end: tick >= ON_TICKS - 1, volume: VOLUME, duration };
         Keyed::Event(EventPacket { marker: tick == 0, timestamp, event, tick })
     }
@@ -249,6 +266,8 @@ const EVENT_SILENCE: Duration = Duration::from_millis(150);
 const REMEMBERED: usize = 8;
 /// Below this no sender has a reason to start a new segment.
 const SEGMENT_MIN: u16 = 0xE000;
+/// By how much two segments of one event may miss each other.
+const SEGMENT_SLIP_MS: u32 = 120;
 const ON_TICKS: u32 = 5;
 const GAP_TICKS: u32 = 5;
 const END_PACKETS: u32 = 3;
@@ -323,7 +342,7 @@ mod tests {
         let mut sender = DigitSender::default();
         sender.push(&[digit('7'), digit('*')]);
 
-        let sent: Vec<Keyed> = (0..20).map(|tick| sender.next(8000 + tick * 160)).collect();
+        let sent: Vec<Keyed> = (0..20).map(|tick| sender.next(8000 + tick * 160, 8000)).collect();
 
         assert!(!sender.is_sending());
         for (from, event) in [(0, 7), (10, 10)] {
@@ -343,7 +362,7 @@ mod tests {
         let mut audio = Vec::new();
         for tick in 0..10 {
             let mut frame = [ULAW_SILENCE; FRAME_SAMPLES];
-            if let Keyed::Event(packet) = sender.next(tick * 160) {
+            if let Keyed::Event(packet) = sender.next(tick * 160, 8000) {
                 packet.render(&mut frame);
             }
             audio.extend(frame);
@@ -399,7 +418,7 @@ mod tests {
     fn packets(label: char, timestamp: u32) -> Vec<(u32, TelephoneEvent)> {
         let mut sender = DigitSender::default();
         sender.push(&[digit(label)]);
-        let sent: Vec<Keyed> = (0..10).map(|_| sender.next(timestamp)).collect();
+        let sent: Vec<Keyed> = (0..10).map(|_| sender.next(timestamp, 8000)).collect();
         sent.iter().filter_map(packet).map(|sent| (sent.timestamp, sent.event)).collect()
     }
 

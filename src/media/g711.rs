@@ -5,9 +5,6 @@
 
 use crate::model::Codec;
 
-/// Silence in µ-law.
-pub(super) const ULAW_SILENCE: u8 = 0xFF;
-
 /// The sample of a µ-law code, −32124 to 32124.
 pub fn decode_ulaw(code: u8) -> i16 {
     ULAW[code as usize]
@@ -53,13 +50,13 @@ pub fn ulaw_to_alaw(code: u8) -> u8 {
     ULAW_TO_ALAW[code as usize]
 }
 
-/// Copies audio from one law to the other, or as it is. Copies as much as the shorter side holds.
-pub(super) fn transcode(from: Codec, to: Codec, input: &[u8], output: &mut [u8]) {
-    let pairs = input.iter().zip(output.iter_mut());
+/// Rewrites a payload of one law in the other; payloads of other pairs of codecs stay as they are.
+pub(super) fn transcode(from: Codec, to: Codec, payload: &mut [u8]) {
     match (from, to) {
-        (Codec::Pcmu, Codec::Pcmu) | (Codec::Pcma, Codec::Pcma) => pairs.for_each(|(i, o)| *o = *i),
-        (Codec::Pcmu, Codec::Pcma) => pairs.for_each(|(i, o)| *o = ulaw_to_alaw(*i)),
-        (Codec::Pcma, Codec::Pcmu) => pairs.for_each(|(i, o)| *o = alaw_to_ulaw(*i)),
+        (Codec::Pcmu, Codec::Pcma) => payload.iter_mut().for_each(|code| *code = ulaw_to_alaw(*code)),
+        (Codec::Pcma, Codec::Pcmu) => payload.iter_mut().for_each(|code| *code = alaw_to_ulaw(*code)),
+        // The same law on both sides, or a codec whose payloads only pass between two of its own kind.
+        _ => {}
     }
 }
 
@@ -83,26 +80,6 @@ impl Gain {
     /// Applies the gain in place.
     pub fn apply(&self, ulaw: &mut [u8]) {
         ulaw.iter_mut().for_each(|code| *code = self.0[*code as usize]);
-    }
-}
-
-/// Mean square of a stretch of µ-law, in units of a 16-bit sample squared. Zero for nothing.
-pub(super) fn energy(ulaw: &[u8]) -> u64 {
-    let sum: u64 = ulaw
-        .iter()
-        .map(|code| {
-            let sample = i64::from(decode_ulaw(*code));
-            (sample * sample) as u64
-        })
-        .sum();
-    sum / (ulaw.len().max(1) as u64)
-}
-
-/// Fades to silence in a straight line over the whole stretch.
-pub(super) fn fade_out(ulaw: &mut [u8]) {
-    let len = ulaw.len() as i32;
-    for (at, code) in ulaw.iter_mut().enumerate() {
-        *code = encode_ulaw((i32::from(decode_ulaw(*code)) * (len - at as i32) / (len + 1)) as i16);
     }
 }
 
@@ -199,7 +176,7 @@ mod tests {
         // G.711 tables 1a and 2a: the ends of the scale, silence, and the first step.
         assert_eq!([0x00, 0x80, 0xFF, 0x7F, 0xFE].map(decode_ulaw), [-32124, 32124, 0, 0, 8]);
         assert_eq!([0x2A, 0xAA, 0xD5, 0x55, 0xD4].map(decode_alaw), [-32256, 32256, 8, -8, 24]);
-        assert_eq!((decode_ulaw(ULAW_SILENCE), decode_alaw(ALAW_SILENCE)), (0, 8));
+        assert_eq!((decode_ulaw(crate::model::ULAW_SILENCE), decode_alaw(ALAW_SILENCE)), (0, 8));
     }
 
     #[test]
@@ -208,9 +185,11 @@ mod tests {
             assert_eq!(alaw_to_ulaw(code), encode_ulaw(decode_alaw(code)));
             assert_eq!(ulaw_to_alaw(code), encode_alaw(decode_ulaw(code)));
         }
-        let (input, mut output) = ([0x00, 0xFF, 0x31], [0; 2]);
-        transcode(Codec::Pcmu, Codec::Pcma, &input, &mut output);
-        assert_eq!(output, [ulaw_to_alaw(0), ALAW_SILENCE]);
+        let mut payload = [0x00, 0xFF];
+        transcode(Codec::Pcmu, Codec::Pcma, &mut payload);
+        assert_eq!(payload, [ulaw_to_alaw(0), ALAW_SILENCE]);
+        transcode(Codec::Opus, Codec::Opus, &mut payload);
+        assert_eq!(payload, [ulaw_to_alaw(0), ALAW_SILENCE]);
     }
 
     #[test]

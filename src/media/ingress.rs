@@ -4,21 +4,28 @@
 //! comes, the clock and not the next packet fills the gap, so that whoever listens for the end of a turn hears the
 //! silence: after 100 ms up to 60 ms are concealed, then silence, one frame per tick. What arrives later all the same
 //! is passed on; the time it costs is taken out of the quietest frames that follow.
+//!
+//! Payloads are decoded in the order in which they were sent, because most codecs remember what came before. Positions
+//! and durations are counted in units of ⅛ ms, whatever the clock and the band of the codec.
 
 use std::time::Duration;
 
+use super::codec::{self, Decoder};
 use super::conceal::Concealer;
-use super::g711::{ULAW_SILENCE, energy, transcode};
+use super::noise::Noise;
 use super::rtp::Header;
+use super::sample::{Sample, energy};
 use crate::model::limits::{CALLER_AUDIO_MAX, REORDER_MAX};
-use crate::model::{Codec, FRAME_SAMPLES, Frame, SAMPLE_RATE, Time};
+use crate::model::{Band, Codec, FRAME_SAMPLES, SAMPLE_RATE, Sound, Time, WIDE_RATE, WIDE_SAMPLES};
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug)]
 pub enum Arrival<'a> {
     /// Audio.
     Audio(Codec, &'a [u8]),
-    /// A telephone-event or comfort noise: it takes a place in the sequence and says that silence is meant.
+    /// Comfort noise, so many decibels below the loudest possible (RFC 3389 §3): until audio comes again.
+    Noise(u8),
+    /// A telephone-event: it takes a place in the sequence and says that silence is meant.
     Nothing,
 }
 
@@ -42,13 +49,19 @@ pub struct Ingress {
     last_audio: Time,
     /// The party said that it is silent.
     is_paused: bool,
-    /// Samples put in by the clock since the last audio.
+    /// Units put in by the clock since the last audio.
     filled: usize,
-    concealer: Concealer,
     concealed: usize,
-    partial: Frame,
-    partial_len: usize,
-    /// Samples emitted, and the moment at which they matched the clock.
+    /// Of the codec that came last. Its band is the one of what is emitted.
+    decoder: Decoder,
+    /// Units in the last packet: what lost ones probably held.
+    usual: usize,
+    narrow: Lane<u8>,
+    wide: Lane<i16>,
+    comfort: Option<Noise>,
+    /// Nobody listens: what would be costly to decode is not.
+    is_deaf: bool,
+    /// Units emitted, and the moment at which they matched the clock.
     emitted: u64,
     base: (Time, u64),
     noise: u64,
@@ -58,7 +71,36 @@ pub struct Ingress {
     stats: IngressStats,
 }
 
-/// Figures of a stream, in packets and samples.
+/// Audio of one band on its way into frames. Only the lane of the decoder's band holds any.
+#[derive(Debug)]
+struct Lane<S> {
+    audio: Vec<S>,
+    concealer: Concealer<S>,
+}
+
+impl<S: Sample> Lane<S> {
+    fn new(rate: u32) -> Lane<S> {
+        let room = (rate / SAMPLE_RATE) as usize * LANE_UNITS;
+        Lane { audio: Vec::with_capacity(room), concealer: Concealer::new(rate) }
+    }
+
+    /// Appends samples that nobody sent, made by the concealer.
+    fn invent(&mut self, samples: usize) {
+        let start = self.audio.len();
+        self.audio.resize(start + samples, S::SILENCE);
+        self.concealer.invent(&mut self.audio[start..]);
+    }
+
+    fn silence(&mut self, samples: usize, comfort: Option<&mut Noise>) {
+        match comfort {
+            Some(noise) => self.audio.extend((0..samples).map(|_| S::from_linear(noise.sample()))),
+            None => self.audio.resize(self.audio.len() + samples, S::SILENCE),
+        }
+        self.concealer.silence();
+    }
+}
+
+/// Figures of a stream, in packets and in units of ⅛ ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IngressStats {
     /// Packets that came after their place had been filled.
@@ -69,13 +111,15 @@ pub struct IngressStats {
     pub lost: u64,
     /// Jumps of sequence, timestamp or SSRC.
     pub resyncs: u64,
-    /// Packets with no audio, or more than 60 ms of it.
+    /// Packets with no audio, too much of it, or such that cannot be decoded.
     pub refused: u64,
-    /// Samples invented.
+    /// Units invented.
     pub concealed: u64,
-    /// Samples of silence put in.
+    /// Units lost and recovered from the packet behind them.
+    pub recovered: u64,
+    /// Units of silence put in.
     pub silence: u64,
-    /// Samples taken out to catch up.
+    /// Units taken out to catch up.
     pub shed: u64,
 }
 
@@ -83,7 +127,7 @@ impl Ingress {
     /// Opens a stream. From `now` on it gives one frame per 20 ms, whether anything comes or not.
     pub fn new(now: Time) -> Ingress {
         Ingress {
-            ring: vec![Slot::EMPTY; REORDER_MAX].into(),
+            ring: (0..REORDER_MAX).map(|_| Slot::default()).collect(),
             held: 0,
             ssrc: None,
             next: 0,
@@ -94,10 +138,13 @@ impl Ingress {
             last_audio: now,
             is_paused: true,
             filled: 0,
-            concealer: Concealer::new(),
             concealed: 0,
-            partial: [ULAW_SILENCE; FRAME_SAMPLES],
-            partial_len: 0,
+            decoder: Decoder::new(Codec::Pcmu),
+            usual: FRAME_SAMPLES,
+            narrow: Lane::new(SAMPLE_RATE),
+            wide: Lane::new(WIDE_RATE),
+            comfort: None,
+            is_deaf: false,
             emitted: 0,
             base: (now, 0),
             noise: NOISE_MAX,
@@ -109,9 +156,9 @@ impl Ingress {
     }
 
     /// Takes a packet; frames that are complete with it are appended to `out`.
-    pub fn packet(&mut self, now: Time, header: &Header, arrival: Arrival<'_>, out: &mut Vec<Frame>) {
-        if let Arrival::Audio(_, audio) = arrival
-            && !(1..=PACKET_SAMPLES_MAX).contains(&audio.len())
+    pub fn packet(&mut self, now: Time, header: &Header, arrival: Arrival<'_>, out: &mut Vec<Sound>) {
+        if let Arrival::Audio(codec, payload) = arrival
+            && codec::units(codec, payload).is_none()
         {
             self.stats.refused += 1;
             return;
@@ -140,14 +187,20 @@ impl Ingress {
             self.give_up(now, seq, header.timestamp, out);
         }
         self.measure_jitter(now, header, &arrival);
-        self.ring[seq as usize % REORDER_MAX].put(seq, now, header, &arrival);
-        self.held += 1;
+        if seq == self.next {
+            // In order: no reason to keep a copy.
+            self.next += 1;
+            self.release(now, header.timestamp, header.marker, arrival, out);
+        } else {
+            self.ring[seq as usize % REORDER_MAX].put(seq, now, header, arrival);
+            self.held += 1;
+        }
         self.release_due(now, out);
         self.give_up_after_hold(now, out);
     }
 
     /// The clock: gives up what has been waited for long enough, and fills what does not come.
-    pub fn tick(&mut self, now: Time, out: &mut Vec<Frame>) {
+    pub fn tick(&mut self, now: Time, out: &mut Vec<Sound>) {
         self.give_up_after_hold(now, out);
         if now - self.last_audio <= IDLE_FILL_AFTER {
             return;
@@ -159,12 +212,23 @@ impl Ingress {
         }
         while self.emitted + FRAME_SAMPLES as u64 <= self.elapsed(now) {
             self.filled += FRAME_SAMPLES;
-            self.push_missing(now, FRAME_SAMPLES, out);
+            self.push_missing(now, FRAME_SAMPLES, 0, out);
         }
     }
 
-    /// Samples emitted so far; every 160 of them were a frame.
-    pub fn samples_emitted(&self) -> u64 {
+    /// Whether anybody hears what is emitted. While nobody does, payloads that are costly to decode are taken for
+    /// silence; order, gaps and figures are kept as ever.
+    pub(super) fn set_heard(&mut self, is_heard: bool) {
+        self.is_deaf = !is_heard;
+    }
+
+    /// The codec of what came last.
+    pub fn codec(&self) -> Codec {
+        self.decoder.codec()
+    }
+
+    /// Units of ⅛ ms emitted so far; every 160 of them were a frame.
+    pub fn units_emitted(&self) -> u64 {
         self.emitted
     }
 
@@ -173,7 +237,7 @@ impl Ingress {
         self.stats
     }
 
-    /// Interarrival jitter in samples (RFC 3550 §6.4.1).
+    /// Interarrival jitter in ticks of the codec's clock (RFC 3550 §6.4.1).
     pub fn jitter(&self) -> u32 {
         self.jitter >> 4
     }
@@ -185,9 +249,10 @@ impl Ingress {
         (self.newest, self.window) = (self.next - 1, 0);
         (self.next_timestamp, self.gap_since, self.transit) = (None, None, None);
         debug_assert_eq!(self.held, 0, "whoever begins again has released what was held");
-        if let (true, Arrival::Audio(_, audio)) = (is_first, arrival) {
+        if let (true, Arrival::Audio(codec, payload)) = (is_first, arrival) {
             // The first packet defines what is on time.
-            self.base = (now, self.emitted + (self.partial_len + audio.len()) as u64);
+            let first = codec::units(*codec, payload).unwrap_or(FRAME_SAMPLES);
+            self.base = (now, self.emitted + (self.partial() + first) as u64);
         }
     }
 
@@ -209,26 +274,31 @@ impl Ingress {
     }
 
     fn measure_jitter(&mut self, now: Time, header: &Header, arrival: &Arrival<'_>) {
-        if matches!(arrival, Arrival::Nothing) {
-            return;
+        let Arrival::Audio(codec, _) = arrival else { return };
+        let clock = u64::from(codec.clock());
+        if *codec != self.decoder.codec() {
+            self.transit = None;
         }
-        let arrived = (now.0 / NANOS_PER_SAMPLE) as u32;
+        // Microseconds first: nanoseconds times the clock would run over within days.
+        let arrived = (now.0 / 1000 * (clock / 1000) / 1000) as u32;
         let transit = arrived.wrapping_sub(header.timestamp);
         if let Some(before) = self.transit.replace(transit) {
             // Bounded, so that a jump of the timestamp does not stay in the figure for minutes.
-            let change = (transit.wrapping_sub(before) as i32).unsigned_abs().min(SAMPLE_RATE);
+            let change = (transit.wrapping_sub(before) as i32).unsigned_abs().min(codec.clock());
             self.jitter = self.jitter + change - ((self.jitter + 8) >> 4);
         }
     }
 
     /// Emits everything that is in order.
-    fn release_due(&mut self, now: Time, out: &mut Vec<Frame>) {
+    fn release_due(&mut self, now: Time, out: &mut Vec<Sound>) {
         let mut at = self.next as usize % REORDER_MAX;
         while self.ring[at].seq == Some(self.next) {
-            self.ring[at].seq = None;
             self.held -= 1;
             self.next += 1;
-            self.release(now, at, out);
+            // Taken out while it is decoded, and put back for its room.
+            let slot = std::mem::take(&mut self.ring[at]);
+            self.release(now, slot.timestamp, slot.marker, slot.arrival(), out);
+            self.ring[at] = Slot { seq: None, ..slot };
             at = self.next as usize % REORDER_MAX;
         }
         self.gap_since = match self.held {
@@ -237,13 +307,13 @@ impl Ingress {
         };
     }
 
-    fn release_all(&mut self, now: Time, out: &mut Vec<Frame>) {
+    fn release_all(&mut self, now: Time, out: &mut Vec<Sound>) {
         while let Some((seq, timestamp)) = self.first_held() {
             self.give_up(now, seq, timestamp, out);
         }
     }
 
-    fn give_up_after_hold(&mut self, now: Time, out: &mut Vec<Frame>) {
+    fn give_up_after_hold(&mut self, now: Time, out: &mut Vec<Sound>) {
         while self.gap_since.is_some_and(|since| now - since >= HOLD) {
             let Some((seq, timestamp)) = self.first_held() else { return };
             self.give_up(now, seq, timestamp, out);
@@ -255,85 +325,180 @@ impl Ingress {
     }
 
     /// Conceals from what is due to the packet `until`, or to one that waits before it, and goes on from there.
-    fn give_up(&mut self, now: Time, until: u64, timestamp: u32, out: &mut Vec<Frame>) {
+    fn give_up(&mut self, now: Time, until: u64, timestamp: u32, out: &mut Vec<Sound>) {
         let (to, timestamp) = self.first_held().filter(|(seq, _)| *seq < until).unwrap_or((until, timestamp));
         self.stats.lost += to - self.next;
-        if let Some(due) = self.next_timestamp {
-            let missing = timestamp.wrapping_sub(due);
-            if missing <= TIMESTAMP_JUMP {
-                let unfilled = (missing as usize).saturating_sub(self.filled).min(SILENCE_MAX);
-                self.push_missing(now, unfilled, out);
-                self.filled = self.filled.saturating_sub(missing as usize);
-                self.next_timestamp = Some(timestamp);
-            }
+        if let Some(due) = self.next_timestamp
+            && let Some(missing) = self.missing(timestamp, due)
+        {
+            let unfilled = missing.saturating_sub(self.filled).min(SILENCE_MAX);
+            let recovered = if self.filled == 0 { self.recover(to, unfilled) } else { 0 };
+            self.push_missing(now, unfilled - recovered, recovered, out);
+            self.filled = self.filled.saturating_sub(missing);
+            self.next_timestamp = Some(timestamp);
         }
         self.next = to;
         self.release_due(now, out);
     }
 
-    fn release(&mut self, now: Time, at: usize, out: &mut Vec<Frame>) {
-        let slot = &self.ring[at];
-        if slot.len == 0 {
-            self.is_paused = true;
-            return;
-        }
-        let (timestamp, marker, len) = (slot.timestamp, slot.marker, slot.len);
-        let mut audio = [ULAW_SILENCE; PACKET_SAMPLES_MAX];
-        audio[..len].copy_from_slice(&slot.ulaw[..len]);
+    /// Units between two timestamps, unless it is a leap.
+    fn missing(&self, timestamp: u32, due: u32) -> Option<usize> {
+        let missing = timestamp.wrapping_sub(due) / self.per_unit();
+        (missing <= LEAP_MIN).then_some(missing as usize)
+    }
+
+    /// Ticks of the codec's clock in a unit.
+    fn per_unit(&self) -> u32 {
+        self.decoder.codec().clock() / SAMPLE_RATE
+    }
+
+    /// How many of the units missing before a held packet its copy of the one before can give.
+    fn recover(&self, held: u64, missing: usize) -> usize {
+        let is_opus = self.decoder.codec() == Codec::Opus && !self.is_deaf;
+        let slot = &self.ring[held as usize % REORDER_MAX];
+        let is_there = slot.seq == Some(held) && slot.kind == Kept::Audio(Codec::Opus);
+        if is_opus && is_there && missing >= self.usual { self.usual } else { 0 }
+    }
+
+    fn release(&mut self, now: Time, timestamp: u32, marker: bool, arrival: Arrival<'_>, out: &mut Vec<Sound>) {
+        let (codec, payload) = match arrival {
+            Arrival::Audio(codec, payload) => (codec, payload),
+            Arrival::Noise(level) => {
+                self.is_paused = true;
+                self.comfort = Some(Noise::new(level, self.comfort.as_ref()));
+                return;
+            }
+            Arrival::Nothing => {
+                (self.is_paused, self.comfort) = (true, None);
+                return;
+            }
+        };
+        self.become_codec(codec);
         if let Some(due) = self.next_timestamp {
-            match timestamp.wrapping_sub(due) {
+            match timestamp.wrapping_sub(due) / self.per_unit() {
                 0 => {}
                 // Silence suppression: no packet is missing, but time is.
-                gap if gap <= TIMESTAMP_JUMP || (marker && gap < 1 << 31) => {
+                gap if gap <= LEAP_MIN || (marker && gap < (1 << 31) / self.per_unit()) => {
                     let unfilled = (gap as usize).saturating_sub(self.filled).min(SILENCE_MAX);
                     self.concealed = CONCEAL_MAX;
-                    self.push_missing(now, unfilled, out);
+                    self.push_missing(now, unfilled, 0, out);
                 }
                 _ => self.stats.resyncs += 1,
             }
         }
-        self.next_timestamp = Some(timestamp.wrapping_add(len as u32));
+        let Some(units) = self.decode(payload) else {
+            // It takes its place and is heard as a loss.
+            self.stats.refused += 1;
+            return;
+        };
+        self.next_timestamp = Some(timestamp.wrapping_add(units as u32 * self.per_unit()));
         (self.filled, self.concealed) = (0, 0);
-        (self.is_paused, self.last_audio) = (false, now);
-        self.concealer.heard(&mut audio[..len]);
-        self.push(now, &audio[..len], out);
+        (self.is_paused, self.last_audio, self.comfort) = (false, now, None);
+        self.usual = units;
+        self.emit(now, out);
     }
 
-    /// Fills a gap: concealment up to 60 ms since the last audio, then silence.
-    fn push_missing(&mut self, now: Time, mut samples: usize, out: &mut Vec<Frame>) {
-        while samples > 0 {
-            let mut filler = [ULAW_SILENCE; FRAME_SAMPLES];
-            let mut len = samples.min(FRAME_SAMPLES);
-            if !self.is_paused && self.concealed < CONCEAL_MAX {
-                len = len.min(CONCEAL_MAX - self.concealed);
-                self.concealer.invent(&mut filler[..len]);
-                self.concealed += len;
-                self.stats.concealed += len as u64;
-            } else {
-                self.concealer.silence();
-                self.stats.silence += len as u64;
-            }
-            self.push(now, &filler[..len], out);
-            samples -= len;
+    fn decode(&mut self, payload: &[u8]) -> Option<usize> {
+        let codec = self.decoder.codec();
+        if self.is_deaf && matches!(codec, Codec::Opus | Codec::G722) {
+            let units = codec::units(codec, payload)?;
+            self.wide.silence(units * 2, None);
+            return Some(units);
+        }
+        let (narrow, wide) = (self.narrow.audio.len(), self.wide.audio.len());
+        let units = self.decoder.decode(payload, &mut self.narrow.audio, &mut self.wide.audio)?;
+        match codec.band() {
+            Band::Narrow => self.narrow.concealer.heard(&mut self.narrow.audio[narrow..]),
+            Band::Wide => self.wide.concealer.heard(&mut self.wide.audio[wide..]),
+        }
+        Some(units)
+    }
+
+    /// Another codec: what it remembers begins anew, and what is left of a frame changes over if the band does.
+    fn become_codec(&mut self, codec: Codec) {
+        let before = self.decoder.codec();
+        if before == codec {
+            return;
+        }
+        self.decoder = Decoder::new(codec);
+        if before.clock() != codec.clock() {
+            self.next_timestamp = None;
+        }
+        let (narrow, wide) = (&mut self.narrow.audio, &mut self.wide.audio);
+        // Less than 20 ms, once: not worth a filter.
+        match codec.band() {
+            Band::Narrow => narrow.extend(wide.drain(..).step_by(2).map(u8::from_linear)),
+            Band::Wide => wide.extend(narrow.drain(..).flat_map(|code| [code.linear(); 2])),
         }
     }
 
-    fn push(&mut self, now: Time, mut audio: &[u8], out: &mut Vec<Frame>) {
-        while !audio.is_empty() {
-            let take = audio.len().min(FRAME_SAMPLES - self.partial_len);
-            self.partial[self.partial_len..self.partial_len + take].copy_from_slice(&audio[..take]);
-            self.partial_len += take;
-            audio = &audio[take..];
-            if self.partial_len == FRAME_SAMPLES {
-                self.partial_len = 0;
-                self.emit(now, out);
+    /// Fills a gap, the last `recovered` units of it from the packet behind it: concealment up to 60 ms since the last
+    /// audio, then silence.
+    fn push_missing(&mut self, now: Time, mut units: usize, recovered: usize, out: &mut Vec<Sound>) {
+        while units > 0 {
+            let mut len = units.min(FRAME_SAMPLES);
+            if !self.is_paused && self.concealed < CONCEAL_MAX {
+                len = len.min(CONCEAL_MAX - self.concealed);
+                self.conceal(len);
+            } else {
+                self.silence(len);
             }
+            self.emit(now, out);
+            units -= len;
+        }
+        if recovered > 0 {
+            let slot = self.first_held().map(|(seq, _)| seq as usize % REORDER_MAX);
+            let payload = slot.map_or(&[][..], |at| &self.ring[at].payload);
+            if self.decoder.recover(payload, recovered, &mut self.wide.audio) {
+                self.stats.recovered += recovered as u64;
+            } else {
+                self.conceal(recovered);
+            }
+            self.emit(now, out);
+        }
+    }
+
+    fn conceal(&mut self, units: usize) {
+        self.concealed += units;
+        self.stats.concealed += units as u64;
+        match self.decoder.codec().band() {
+            Band::Narrow => self.narrow.invent(units),
+            Band::Wide if self.is_deaf => self.wide.silence(units * 2, None),
+            Band::Wide => {
+                if !self.decoder.conceal(units, &mut self.wide.audio) {
+                    self.wide.invent(units * 2);
+                }
+            }
+        }
+    }
+
+    fn silence(&mut self, units: usize) {
+        self.stats.silence += units as u64;
+        match self.decoder.codec().band() {
+            Band::Narrow => self.narrow.silence(units, self.comfort.as_mut()),
+            Band::Wide => self.wide.silence(units * 2, self.comfort.as_mut()),
+        }
+    }
+
+    /// Units that do not make a frame yet.
+    fn partial(&self) -> usize {
+        self.narrow.audio.len() + self.wide.audio.len() / 2
+    }
+
+    /// Passes whole frames on.
+    fn emit(&mut self, now: Time, out: &mut Vec<Sound>) {
+        while let Some(frame) = self.narrow.audio.first_chunk().copied() {
+            self.narrow.audio.drain(..FRAME_SAMPLES);
+            self.pass(now, energy(&frame), Sound::Narrow(frame), out);
+        }
+        while let Some(frame) = self.wide.audio.first_chunk().copied() {
+            self.wide.audio.drain(..WIDE_SAMPLES);
+            self.pass(now, energy(&frame), Sound::Wide(frame), out);
         }
     }
 
     /// Passes a frame on, or leaves it out to pay back what the clock had filled too early.
-    fn emit(&mut self, now: Time, out: &mut Vec<Frame>) {
-        let level = energy(&self.partial);
+    fn pass(&mut self, now: Time, level: u64, frame: Sound, out: &mut Vec<Sound>) {
         self.noise = if level < self.noise { level } else { (self.noise + self.noise / 64 + 1).min(NOISE_MAX) };
         let lead = (self.emitted + FRAME_SAMPLES as u64).saturating_sub(self.elapsed(now));
         self.is_shedding = lead > if self.is_shedding { LEAD_SHED_TO } else { LEAD_MAX };
@@ -343,61 +508,70 @@ impl Ingress {
             return;
         }
         self.emitted += FRAME_SAMPLES as u64;
-        out.push(self.partial);
+        out.push(frame);
     }
 
-    /// Samples that should have been emitted by now.
+    /// Units that should have been emitted by now.
     fn elapsed(&self, now: Time) -> u64 {
-        let (since, samples) = self.base;
-        samples + (now.0.saturating_sub(since.0)) / NANOS_PER_SAMPLE
+        let (since, units) = self.base;
+        units + (now.0.saturating_sub(since.0)) / NANOS_PER_UNIT
     }
 }
 
-#[derive(Clone, Debug)]
+/// A packet that waits behind a gap. Its room is kept, so that waiting does not allocate for ever.
+#[derive(Debug, Default)]
 struct Slot {
     seq: Option<u64>,
     timestamp: u32,
     arrived: Time,
     marker: bool,
-    /// 0 for a packet without audio.
-    len: usize,
-    ulaw: [u8; PACKET_SAMPLES_MAX],
+    kind: Kept,
+    payload: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kept {
+    Audio(Codec),
+    Noise(u8),
+    #[default]
+    Nothing,
 }
 
 impl Slot {
-    const EMPTY: Slot = Slot {
-        seq: None,
-        timestamp: 0,
-        arrived: Time::ZERO,
-        marker: false,
-        len: 0,
-        ulaw: [ULAW_SILENCE; PACKET_SAMPLES_MAX],
-    };
-
-    fn put(&mut self, seq: u64, now: Time, header: &Header, arrival: &Arrival<'_>) {
+    fn put(&mut self, seq: u64, now: Time, header: &Header, arrival: Arrival<'_>) {
         self.seq = Some(seq);
         (self.timestamp, self.arrived, self.marker) = (header.timestamp, now, header.marker);
-        self.len = match arrival {
-            Arrival::Audio(codec, audio) => {
-                transcode(*codec, Codec::Pcmu, audio, &mut self.ulaw);
-                audio.len()
+        self.payload.clear();
+        self.kind = match arrival {
+            Arrival::Audio(codec, payload) => {
+                self.payload.extend_from_slice(payload);
+                Kept::Audio(codec)
             }
-            Arrival::Nothing => 0,
+            Arrival::Noise(level) => Kept::Noise(level),
+            Arrival::Nothing => Kept::Nothing,
         };
+    }
+
+    fn arrival(&self) -> Arrival<'_> {
+        match self.kind {
+            Kept::Audio(codec) => Arrival::Audio(codec, &self.payload),
+            Kept::Noise(level) => Arrival::Noise(level),
+            Kept::Nothing => Arrival::Nothing,
+        }
     }
 }
 
-const NANOS_PER_SAMPLE: u64 = 1_000_000_000 / SAMPLE_RATE as u64;
+const NANOS_PER_UNIT: u64 = 1_000_000_000 / SAMPLE_RATE as u64;
 const HOLD: Duration = Duration::from_millis(40);
 const IDLE_FILL_AFTER: Duration = Duration::from_millis(100);
 /// 60 ms.
 const CONCEAL_MAX: usize = 480;
-/// The longest ptime we take: 60 ms.
-const PACKET_SAMPLES_MAX: usize = 480;
+/// What a lane holds at most: a packet of 120 ms behind a frame that is not whole.
+const LANE_UNITS: usize = 1120;
 /// Packets by which the sequence may leap and still be the same stream.
 const JUMP: i64 = 100;
 /// 2 s: a longer leap of the timestamp is a new beginning.
-const TIMESTAMP_JUMP: u32 = 2 * SAMPLE_RATE;
+const LEAP_MIN: u32 = 2 * SAMPLE_RATE;
 /// 0.5 s: silence discovered late is not given in full, the listener has already waited.
 const SILENCE_MAX: usize = SAMPLE_RATE as usize / 2;
 const FILL_MAX: u64 = CALLER_AUDIO_MAX.as_secs() * SAMPLE_RATE as u64;

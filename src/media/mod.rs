@@ -1,33 +1,43 @@
 //! Sound: RTP, digits, G.711, playing, bridging, recording.
 //!
 //! All but the `shell` files is pure: it takes the scheduled time as an argument and hands packets and notices back
-//! in an [`Out`]. Times are counted from the start of the worker, not of the call. Inside the house audio is µ-law
-//! at 8 kHz in frames of 20 ms; a leg's own codec exists only in its packets.
+//! in an [`Out`]. Times are counted from the start of the worker, not of the call. Inside the house audio is one of two
+//! forms in frames of 20 ms, [`crate::model::Sound`]: narrow, µ-law at 8 kHz, and wide, linear at 16 kHz. A leg's own
+//! codec exists only in its packets; who hears converts, once, if it takes another form (`resample`).
 //!
 //! Knows nothing of SIP or of calls' decisions. Start at [`Desk`], the sound of one call; `control` is how the gateway
 //! reaches it, `worker` the thread that turns it, and the only place in this room that reads a clock.
 
 mod agent_leg;
 mod bridge;
+mod codec;
 mod conceal;
 mod desk;
 mod dtmf;
+mod egress;
 mod g711;
 mod ingress;
 mod latch;
+mod noise;
 mod notice;
 mod player;
 mod playout;
 mod quality;
 mod recorder;
+mod relay;
 mod reporter;
+mod resample;
 mod rtcp;
 mod rtp;
 mod rtp_leg;
+mod sample;
+mod shield;
 mod srtp;
 
 #[cfg(feature = "shell")]
 mod control;
+#[cfg(feature = "shell")]
+mod pipe;
 #[cfg(feature = "shell")]
 mod ports;
 #[cfg(feature = "shell")]
@@ -40,23 +50,26 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use codec::units;
 pub use desk::{Desk, Out};
 pub use dtmf::{DigitSender, DtmfReceiver, EventPacket, Keyed, Pressed, TelephoneEvent};
 pub use g711::{Gain, alaw_to_ulaw, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, ulaw_to_alaw};
 pub use ingress::{Arrival, Ingress, IngressStats};
-pub use notice::{LegStats, Notice, Noticed};
+pub use notice::{FarQuality, LegStats, Notice, Noticed, Quality};
 pub use player::{Clip, PlayOver, Player};
-pub use playout::Playout;
 pub use quality::{Densities, Losses, Robustness, Score, score};
 pub use recorder::{Pair, Timeline};
 pub use reporter::Far;
+pub use resample::DELAY_MS;
 pub use rtcp::{Block, Report, RtcpFault, Sent, Told, UNKNOWN, VoipMetrics, read};
 pub use rtp::{HEADER_LEN, Header, RtpError};
-pub use rtp_leg::RtpPeer;
+pub use rtp_leg::{Reports, RtpPeer, Takes};
 pub use srtp::{Opener, Sealer, SrtpFault};
 
 #[cfg(feature = "shell")]
 pub use control::{CallMedia, MediaError, Workers, WorkersConfig};
+#[cfg(feature = "shell")]
+pub use pipe::{PIPED, Pipe, PipeEnd, pipe};
 #[cfg(feature = "shell")]
 pub use ports::RtpPorts;
 #[cfg(feature = "shell")]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::g711::{Gain, ULAW_SILENCE};
-use crate::model::{FRAME_SAMPLES, Frame, PlayId, SAMPLE_RATE};
+use super::g711::Gain;
+use crate::model::{FRAME_SAMPLES, Frame, PlayId, SAMPLE_RATE, ULAW_SILENCE};
 
 /// µ-law at 8 kHz, shared by every leg that hears it.
 pub type Clip = Arc<[u8]>;

@@ -4,8 +4,7 @@
 //! arrived, continued sample by sample. The last 200 ms stay open, so that audio which was late on the network still
 //! gets its own place; then they leave as pairs of frames, one per tick.
 
-use super::g711::ULAW_SILENCE;
-use crate::model::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Time};
+use crate::model::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Time, ULAW_SILENCE};
 
 /// 20 ms of both channels, µ-law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

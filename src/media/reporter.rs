@@ -54,12 +54,17 @@ pub(super) struct Figures {
 }
 
 impl Reporter {
-    /// A reporter that begins with the first audio. Its name is random, so that it tells nothing of the house
+    /// A reporter that says nothing yet. Its name is random, so that it tells nothing of the house
     /// (RFC 7022 §4.2), and the same for the life of the leg.
-    pub(super) fn new(seed: u64, interval: Option<Duration>) -> Reporter {
+    pub(super) fn new(seed: u64) -> Reporter {
         let mut dice = seed ^ 0x5EED_0FC0_FFEE_0001;
         let cname = format!("{:016x}", roll(&mut dice));
-        Reporter { dice, cname, interval, due: None, sent_before: 0, heard: None, round_trip: None, far: None }
+        Reporter { dice, cname, interval: None, due: None, sent_before: 0, heard: None, round_trip: None, far: None }
+    }
+
+    /// Says how often to report; `None`: not at all.
+    pub(super) fn set_interval(&mut self, interval: Option<Duration>) {
+        self.interval = interval;
     }
 
     /// Whether a report is due; the first one half an interval after the start (RFC 3550 §6.2).
@@ -220,7 +225,8 @@ mod tests {
 
     #[test]
     fn reports_come_every_five_seconds_on_average_and_never_in_step() {
-        let mut reporter = Reporter::new(7, Some(Duration::from_secs(5)));
+        let mut reporter = Reporter::new(7);
+        reporter.set_interval(Some(Duration::from_secs(5)));
         let mut times = Vec::new();
         for ms in (0..3_600_000).step_by(20) {
             if reporter.is_due(Time::from_ms(ms)) {
@@ -234,7 +240,7 @@ mod tests {
         // 5 s between 0.5 and 1.5, divided by e − 1.5.
         assert!((2_050..2_300).contains(least) && (5_900..6_200).contains(most), "{least} {most}");
         assert!((860..900).contains(&times.len()), "{}", times.len());
-        let mut none = Reporter::new(7, None);
+        let mut none = Reporter::new(7);
         assert!((0..100_000).step_by(20).all(|ms| !none.is_due(Time::from_ms(ms))));
     }
 
@@ -261,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_round_trip_that_cannot_be_is_not_believed() {
-        let mut reporter = Reporter::new(7, Some(Duration::from_secs(5)));
+        let mut reporter = Reporter::new(7);
         for last_report in [u32::MAX, 1, 0x7000_0000] {
             let block = Block { ssrc: 1, last_report, since_report: 7_000_000, ..Block::default() };
             reporter.hear(Time::from_ms(50_000), &Told { about_us: Some(block), ..Told::default() });
@@ -289,7 +295,7 @@ mod tests {
     }
 
     fn side(seed: u64) -> (Reporter, Reception) {
-        (Reporter::new(seed, Some(Duration::from_secs(5))), Reception::default())
+        (Reporter::new(seed), Reception::default())
     }
 
     fn exchange(side: &mut (Reporter, Reception), now: Time, ssrc: u32, to: u32) -> Told {

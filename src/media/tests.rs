@@ -6,8 +6,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::playout::{Piece, Playout};
 use super::*;
-use crate::model::{CallId, Codec, Digit, FRAME_SAMPLES, Frame, Heard, ItemId, LegId, Mouth, PlayId, Speech, Time};
+use crate::model::{
+    CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, ItemId, LegId, Mouth, PlayId, Sound, Speech, Time, Voice,
+};
 
 mod desk;
 mod ingress;

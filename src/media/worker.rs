@@ -25,7 +25,9 @@ use tokio::sync::mpsc;
 use super::control::{CallState, Command, Lane, What};
 use super::desk::{Desk, Out};
 use super::notice::{Notice, Noticed};
+use super::pipe::{PIPED, Pipe};
 use super::ports::BoundPort;
+use super::rtp_leg::RtpPeer;
 use super::writer::{Tape, WriterDesk};
 use crate::model::limits::{
     DATAGRAMS_PER_SLOT_MAX, NOTICES_HELD_PER_LEG_MAX, RTP_PORT_REST, SPEECH_PER_TICK_MAX, STALE_SPEECH_PER_TICK_MAX,
@@ -43,10 +45,12 @@ pub(super) struct Worker {
     calls: HashMap<CallId, Call>,
     /// Calls by the slot in which they tick.
     phases: [Vec<CallId>; PHASES],
-    /// By token.
+    /// By half of their token in the poll.
     sockets: Vec<Option<Socket>>,
     /// Tokens whose socket was not read empty.
     unread: Vec<Token>,
+    /// Calls with legs that are reached by a pipe.
+    piped: Vec<CallId>,
     /// Closed ports, until they may be used again.
     resting: VecDeque<(Time, BoundPort)>,
     out: Out,
@@ -75,6 +79,7 @@ impl Worker {
             phases: std::array::from_fn(|_| Vec::new()),
             sockets: Vec::new(),
             unread: Vec::new(),
+            piped: Vec::new(),
             resting: VecDeque::new(),
             out: Out::default(),
             lateness: Lateness::default(),
@@ -158,10 +163,20 @@ impl Worker {
                 self.close_leg(now, id, leg);
                 self.open_rtp(now, id, leg, port, seed, loopback_only);
             }
-            What::OpenAgent { leg, speech, mouth } => {
+            What::OpenPipe { leg, pipe, seed } => {
                 self.close_leg(now, id, leg);
                 if let Some(call) = self.calls.get_mut(&id) {
-                    call.desk.open_agent(leg, &mut self.out);
+                    call.desk.open_rtp(now, leg, seed, false, &mut self.out);
+                    call.pipes.push((leg, pipe));
+                    if !self.piped.contains(&id) {
+                        self.piped.push(id);
+                    }
+                }
+            }
+            What::OpenAgent { leg, form, speech, mouth } => {
+                self.close_leg(now, id, leg);
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.desk.open_agent(leg, form, &mut self.out);
                     call.agents.push(Agent { leg, speech, mouth });
                 }
             }
@@ -171,7 +186,12 @@ impl Worker {
                     call.desk.open_echo(leg, &mut self.out);
                 }
             }
-            What::SetRemote { leg, peer } => call.desk.set_remote(now, leg, peer),
+            What::ExpectKeys { leg } => call.desk.expect_keys(leg),
+            What::SetRemote { leg, peer } => {
+                let is_piped = call.pipes.iter().any(|(of, _)| *of == leg);
+                let remote = if is_piped { PIPED } else { peer.remote };
+                call.desk.set_remote(now, leg, RtpPeer { remote, ..*peer });
+            }
             What::Wire { hears } => call.desk.wire(&hears),
             What::Play { leg, play, clips, repeat, gain_db } => {
                 call.desk.play(leg, play, clips, repeat, gain_db, out);
@@ -209,7 +229,11 @@ impl Worker {
             self.sockets.len() - 1
         }));
         let mut socket = Socket { port, call: id, leg };
-        let registered = self.poll.registry().register(&mut socket.port.socket, token, Interest::READABLE);
+        let (audio, reports) = (Token(token.0 * 2), Token(token.0 * 2 + 1));
+        let registry = self.poll.registry();
+        let registered = registry
+            .register(&mut socket.port.socket, audio, Interest::READABLE)
+            .and_then(|()| registry.register(&mut socket.port.reports, reports, Interest::READABLE));
         self.sockets[token.0] = Some(socket);
         call.sockets.push((leg, token));
         call.desk.open_rtp(now, leg, seed, loopback_only, &mut self.out);
@@ -222,7 +246,13 @@ impl Worker {
     fn close_leg(&mut self, now: Time, id: CallId, leg: LegId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.desk.close_leg(leg, &mut self.out);
+        // Its last report goes out by its own socket.
+        call.send(&self.sockets, &mut self.out);
         call.agents.retain(|agent| agent.leg != leg);
+        call.pipes.retain(|(of, _)| *of != leg);
+        if call.pipes.is_empty() {
+            self.piped.retain(|piped| *piped != id);
+        }
         let mut closed = None;
         call.sockets.retain(|(of, token)| {
             if *of == leg {
@@ -233,6 +263,7 @@ impl Worker {
         if let Some(mut socket) = closed.and_then(|token| self.sockets[token.0].take()) {
             // Fails only for a socket that was never registered.
             let _ = self.poll.registry().deregister(&mut socket.port.socket);
+            let _ = self.poll.registry().deregister(&mut socket.port.reports);
             self.resting.push_back((now, socket.port));
         }
     }
@@ -243,6 +274,7 @@ impl Worker {
         while let Some((leg, _)) = self.calls.get(&id).and_then(|call| call.sockets.last().copied()) {
             self.close_leg(now, id, leg);
         }
+        self.piped.retain(|piped| *piped != id);
         if let Some(mut call) = self.calls.remove(&id) {
             call.desk.close(&mut self.out);
             self.phases[call.phase].retain(|other| *other != id);
@@ -262,16 +294,34 @@ impl Worker {
             }
         }
         self.unread = again;
+        self.read_pipes(now);
+    }
+
+    fn read_pipes(&mut self, now: Time) {
+        for id in &self.piped {
+            let Some(call) = self.calls.get_mut(id) else { continue };
+            for (leg, pipe) in &mut call.pipes {
+                for _ in 0..DATAGRAMS_PER_SLOT_MAX {
+                    let Ok(datagram) = pipe.inward.try_recv() else { break };
+                    call.desk.datagram(now, *leg, PIPED, &datagram, &mut self.out);
+                }
+            }
+            call.send(&self.sockets, &mut self.out);
+        }
     }
 
     /// Reads a socket empty, or up to its share of a slot; returns whether something may be left.
     fn read_socket(&mut self, now: Time, token: Token) -> bool {
-        let Some(socket) = self.sockets.get(token.0).and_then(Option::as_ref) else { return false };
+        let Some(socket) = self.sockets.get(token.0 / 2).and_then(Option::as_ref) else { return false };
         let Some(call) = self.calls.get_mut(&socket.call) else { return false };
+        // Two tokens for each pair of ports.
+        let is_for_reports = token.0 % 2 == 1;
+        let from_network = if is_for_reports { &socket.port.reports } else { &socket.port.socket };
         let mut buffer = [0; DATAGRAM];
         let mut is_left = true;
         for _ in 0..DATAGRAMS_PER_SLOT_MAX {
-            match socket.port.socket.recv_from(&mut buffer) {
+            match from_network.recv_from(&mut buffer) {
+                Ok((len, from)) if is_for_reports => call.desk.report(now, socket.leg, from, &buffer[..len]),
                 Ok((len, from)) => call.desk.datagram(now, socket.leg, from, &buffer[..len], &mut self.out),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     is_left = false;
@@ -334,6 +384,7 @@ struct Call {
     phase: usize,
     agents: Vec<Agent>,
     sockets: Vec<(LegId, Token)>,
+    pipes: Vec<(LegId, Pipe)>,
     tape: Option<Tape>,
 }
 
@@ -345,7 +396,8 @@ struct Agent {
 
 impl Call {
     fn new(id: CallId, state: Arc<CallState>, phase: usize) -> Call {
-        Call { desk: Desk::new(id), state, phase, agents: Vec::new(), sockets: Vec::new(), tape: None }
+        let (agents, sockets, pipes) = (Vec::new(), Vec::new(), Vec::new());
+        Call { desk: Desk::new(id), state, phase, agents, sockets, pipes, tape: None }
     }
 
     fn tick(&mut self, now: Time, out: &mut Out) {
@@ -392,6 +444,16 @@ impl Call {
             if let Some(socket) = token.and_then(|token| sockets.get(token.0)).and_then(Option::as_ref) {
                 // A full buffer or an unreachable peer loses the packet, as the network would.
                 let _ = socket.port.socket.send_to(packet, to);
+            } else if let Some((_, pipe)) = self.pipes.iter().find(|(of, _)| *of == leg) {
+                let _ = pipe.outward.try_send(packet.to_vec());
+            }
+        }
+        for (leg, to, is_muxed, report) in out.reports() {
+            let token = self.sockets.iter().find(|(of, _)| *of == leg).map(|(_, token)| *token);
+            if let Some(socket) = token.and_then(|token| sockets.get(token.0)).and_then(Option::as_ref) {
+                let by = if is_muxed { &socket.port.socket } else { &socket.port.reports };
+                // As above.
+                let _ = by.send_to(report, to);
             }
         }
         out.clear_packets();
@@ -406,7 +468,7 @@ fn leave_out_frames(notices: &mut Vec<Notice>, room: usize) -> usize {
     }
     let mut surplus = held / 2;
     notices.retain(|notice| {
-        let is_surplus = surplus > 0 && matches!(notice.what, Noticed::Heard(Heard::Frame(_)));
+        let is_surplus = surplus > 0 && matches!(notice.what, Noticed::Heard(Heard::Frame(_) | Heard::Linear(_)));
         surplus -= usize::from(is_surplus);
         !is_surplus
     });

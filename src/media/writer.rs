@@ -15,11 +15,11 @@ use std::time::Duration;
 use hound::{SampleFormat, WavSpec, WavWriter};
 use tokio::sync::mpsc;
 
-use super::g711::{ULAW_SILENCE, decode_ulaw};
+use super::g711::decode_ulaw;
 use super::notice::{Notice, Noticed};
 use super::recorder::Pair;
 use crate::model::limits::{RECORDER_QUEUE_MAX, RECORDINGS_OPENING_MAX};
-use crate::model::{CallId, FRAME_MS, FRAME_SAMPLES, LegId, SAMPLE_RATE};
+use crate::model::{CallId, FRAME_MS, FRAME_SAMPLES, LegId, SAMPLE_RATE, ULAW_SILENCE};
 
 /// Owns the thread; dropping it completes every recording.
 #[derive(Debug)]

@@ -241,11 +241,29 @@ pub const DATAGRAMS_PER_SLOT_MAX: usize = 64;
 /// ahead ends the wait.
 pub const REORDER_MAX: usize = 32;
 
+/// Datagrams waiting in one direction of a pipe between a media worker and the thread that speaks to the network for
+/// it: 640 ms at 20 ms each. What finds no room is lost, as on a network.
+pub const PIPE_DATAGRAMS_MAX: usize = 32;
+
+/// Audio of one party waiting to be encoded for another. Later than that nobody wants to hear it: the oldest goes.
+pub const RELAY_MAX: Duration = Duration::from_millis(400);
+
+/// Audio in one RTP packet. RFC 7587 §4.2 lets Opus put 120 ms into one; of other codecs nobody sends more than 60. A
+/// longer packet is refused and counted.
+pub const PACKET_MAX: Duration = Duration::from_millis(120);
+
 /// Audio between a worker and the disk. A disk that stalls longer leaves silence in the recording, counted.
 pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
 
 /// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
+
+/// How long packets under the key before are still read after keys changed. The other side changes when our answer has
+/// reached it, and what it sent before that is under way.
+pub const KEY_GRACE: Duration = Duration::from_secs(2);
+
+/// Mean time between two reports by RTCP (RFC 3550 §6.2).
+pub const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// How close together three packets from a new place must be to show where a party is. Five packets of 20 ms; a guesser
 /// who sends now and then stays one.

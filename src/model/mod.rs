@@ -15,11 +15,14 @@ mod time;
 mod vars;
 
 pub use address::{Address, AddressError, Party};
-pub use audio::{Codec, Digit, FRAME_MS, FRAME_SAMPLES, Frame, SAMPLE_RATE};
+pub use audio::{
+    Band, Codec, Digit, FRAME_MS, FRAME_SAMPLES, Frame, OpusTerms, SAMPLE_RATE, Sound, ULAW_SILENCE, WIDE_RATE,
+    WIDE_SAMPLES, WideFrame,
+};
 pub use identity::{Attestation, Doubt, Gap, Verdict, Verification, Via};
 pub use ids::{CallId, LegId, PlayId, RunId};
 pub use pii::{Pii, Secret, Vault};
-pub use speech::{Heard, ItemId, Mouth, Speech};
+pub use speech::{Form, Heard, ItemId, Mouth, Speech, Voice};
 pub use srtp::{MediaSecurity, SrtpKey, SrtpKeys, SrtpSuite};
 pub use time::Time;
 pub use vars::Vars;

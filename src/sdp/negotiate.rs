@@ -175,6 +175,10 @@ pub(super) fn static_number(codec: Codec) -> u8 {
     match codec {
         Codec::Pcmu => 0,
         Codec::Pcma => 8,
+        Codec::G722 => 9,
+        Codec::Opus => 111,
+        Codec::L16Narrow => 118,
+        Codec::L16Wide => 119,
     }
 }
 

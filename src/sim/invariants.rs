@@ -23,6 +23,8 @@ pub struct Watch {
     /// Whoever referred us and has not heard the end of it.
     referrers: BTreeSet<LegId>,
     caller_answered: bool,
+    /// The caller may be let hear something.
+    caller_hears: bool,
     broken: Vec<String>,
 }
 
@@ -36,6 +38,7 @@ impl Watch {
             Command::Answer => {
                 self.final_responses += 1;
                 self.caller_answered = true;
+                self.caller_hears = true;
                 self.up.entry(LegId::CALLER).or_insert(true);
             }
             Command::Reject { status, retry_after_s, .. } => {
@@ -104,8 +107,14 @@ impl Watch {
                         }
                     }
                 }
-                let is_agent = |leg| self.agents.contains(leg);
-                self.is_joined = hears.iter().any(|(listener, source)| !is_agent(listener) && !is_agent(source));
+                let is_agent = |leg: &LegId| self.agents.contains(leg);
+                let talk = |(one, other): &(LegId, LegId)| {
+                    !is_agent(one) && !is_agent(other) && hears.contains(&(*other, *one))
+                };
+                self.is_joined = hears.iter().any(talk);
+                if !self.caller_hears && hears.iter().any(|(listener, _)| *listener == LegId::CALLER) {
+                    self.broken.push("the caller is wired before it may hear anything".to_owned());
+                }
                 self.was_joined |= self.is_joined;
             }
             Command::Play { .. } if self.is_joined => {
@@ -125,7 +134,8 @@ impl Watch {
                 self.finishes += 1;
                 self.check_sum(outcome);
             }
-            Command::Ring => {
+            Command::Ring | Command::Progress => {
+                self.caller_hears |= *command == Command::Progress;
                 if self.final_responses > 0 {
                     self.broken.push("it rings after the final response".to_owned());
                 }

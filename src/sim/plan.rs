@@ -176,6 +176,7 @@ fn transfer() -> TransferTo {
         music: Some(template("music.wav")),
         sorry: prompt("sorry.wav"),
         method: None,
+        early_media: None,
     }
 }
 

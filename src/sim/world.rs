@@ -267,10 +267,14 @@ impl World {
                 let cause = *self.random.pick(&[Cause::Busy, Cause::Declined, Cause::NotFound, Cause::ServerFailure]);
                 self.book(now, ms, Event::LegFailed { leg, cause, retry_after_s: None });
             }
-            3..5 => self.book(now, ms, Event::LegRinging { leg }),
+            3 => self.book(now, ms, Event::LegRinging { leg }),
+            4 => self.book(now, ms, Event::LegSounded { leg }),
             // Answers at the very moment at which it has rung too long.
             5 => self.book(now, 20_000, Event::LegAnswered { leg }),
             _ => {
+                if self.random.chance(40) {
+                    self.book(now, ms.saturating_sub(700), Event::LegSounded { leg });
+                }
                 self.book(now, ms, Event::LegAnswered { leg });
                 let talk_ms = ms + self.random.below(30_000);
                 self.book(now, talk_ms, Event::HungUp { leg, cause: Cause::Normal });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sipx_sip::{HeaderName, Headers, Method, Request, Response, TransactionKey, Uri, update};
 
-use super::digest::Digest;
+use super::digest::{self, Digest};
 use super::event::{Replaces, SipEvent};
 use super::message::{self, Own};
 use crate::model::limits;
@@ -22,10 +22,6 @@ pub(super) enum Out {
     Ack(Letter),
     /// Send another request, and report what comes back under this name.
     Ask(Ask, Letter),
-    /// Send BYE and report when it is over.
-    Bye(Letter),
-    /// Send BYE to an answer that we do not want; how that ends is nobody's concern.
-    Farewell(Letter),
     /// Wake the dialog after this long.
     Arm(Timer, Duration),
     /// Or do not.
@@ -262,6 +258,14 @@ impl Dialog {
         // Where we know what will be asked, the proof goes along at once.
         self.digest.authorize(&mut letter.request);
         letter
+    }
+
+    /// The same request under the next number, with the proof that was asked for (RFC 3261 §22.2).
+    pub(super) fn prove(&mut self, letter: &Letter) -> Letter {
+        self.local_cseq = self.local_cseq.saturating_add(1);
+        let mut request = digest::again(&letter.request, self.local_cseq);
+        self.digest.authorize(&mut request);
+        Letter { request, ..letter.clone() }
     }
 
     /// Takes a challenge; `false` when another try would be in vain.

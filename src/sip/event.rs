@@ -219,8 +219,6 @@ pub struct Invite {
     pub from: Caller,
     /// The To header: whom they meant to call, before any forwarding.
     pub to: Caller,
-    /// The first P-Asserted-Identity (RFC 3325). Worth something only from a trusted trunk.
-    pub asserted: Option<Caller>,
     /// The caller asked not to be known: `Privacy` other than `none` (RFC 3323), or an anonymous From.
     pub anonymous: bool,
     /// The request line's URI.
@@ -395,6 +393,8 @@ pub struct Terms {
     /// Our description, for a provisional answer that has to bear one (RFC 3262 §5); the first answer, unless
     /// [`SipCommand::Answer`] comes earlier.
     pub sdp: Option<String>,
+    /// Who we are when a request of ours within the dialog is challenged.
+    pub credentials: Option<Login>,
 }
 
 /// A call to place.

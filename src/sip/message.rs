@@ -185,9 +185,6 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
     let from = value(headers, &HeaderName::From).map(|value| caller(&value)).unwrap_or_default();
     let privacy = headers.value(&HeaderName::Privacy).map(|value| text(&value).to_ascii_lowercase());
     let asks_privacy = privacy.is_some_and(|value| !value.is_empty() && value.trim() != "none");
-    let asserted = value(headers, &HeaderName::PAssertedIdentity)
-        .and_then(|value| Address::parse_list(&value, "P-Asserted-Identity").ok())
-        .and_then(|list| list.first().map(caller_of));
     Invite {
         // RFC 3323 §4.1.1.3: an anonymous caller writes this user or this host.
         anonymous: asks_privacy
@@ -195,7 +192,6 @@ pub(super) fn invite(request: &Request, source: std::net::SocketAddr, transport:
             || from.uri.reveal().to_ascii_lowercase().contains("@anonymous.invalid"),
         from,
         to: value(headers, &HeaderName::To).map(|value| caller(&value)).unwrap_or_default(),
-        asserted,
         request_uri: text(&request.uri.to_bytes()),
         called_user: user(&request.uri),
         source,
@@ -226,10 +222,7 @@ fn max_forwards(headers: &Headers) -> u8 {
 }
 
 fn caller(value: &[u8]) -> Caller {
-    Address::parse(value, "From").map(|address| caller_of(&address)).unwrap_or_default()
-}
-
-fn caller_of(address: &Address) -> Caller {
+    let Ok(address) = Address::parse(value, "From") else { return Caller::default() };
     Caller {
         uri: Pii::new(text(&address.uri.to_bytes())),
         user: Pii::new(user(&address.uri)),

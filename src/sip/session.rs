@@ -12,6 +12,7 @@ use sipx_sip::{HeaderName, Method, Request, Response, TransactionKey};
 use self::ours::Mine;
 use super::config::SipTimers;
 use super::dialog::{Dialog, Letter, Out, Timer, establish};
+use super::digest::{Digest, Login};
 use super::door;
 use super::event::{By, DialogId, Loss, SipEvent};
 use super::message::{self, Own};
@@ -92,10 +93,13 @@ impl Session {
         }
     }
 
-    /// What is agreed with the peer on dialogs, and what we can speak; before the dialog is answered.
-    pub(super) fn adopt(&mut self, rules: SessionRules, codecs: Vec<Codec>) {
+    /// What is agreed with the peer on dialogs, what we can speak, and who we are when it asks; before the dialog is
+    /// answered.
+    pub(super) fn adopt(&mut self, rules: SessionRules, codecs: Vec<Codec>, login: Option<Login>) {
         self.refresh.set_rules(rules);
         self.offers.set_codecs(codecs);
+        let seed = format!("{:016x}{:016x}", self.dice.below(u64::MAX), self.dice.below(u64::MAX));
+        self.dialog.log_in(Digest::new(login, &seed));
     }
 
     pub(super) fn refresh(&self) -> &Refresh {
@@ -295,7 +299,7 @@ impl Session {
     }
 
     /// Our BYE was answered, or never will be.
-    pub(super) fn on_bye_done(&mut self, out: &mut Vec<Out>) {
+    fn on_bye_done(&mut self, out: &mut Vec<Out>) {
         if let Standing::Leaving { is_done } = &mut self.standing {
             *is_done = true;
             if !self.mine.is_inviting() {
@@ -306,7 +310,8 @@ impl Session {
 
     /// Sends BYE and says nothing to the gateway.
     pub(super) fn leave(&mut self, cause: Option<u8>, out: &mut Vec<Out>) {
-        out.push(Out::Bye(self.dialog.bye(cause, &self.own)));
+        let bye = self.dialog.bye(cause, &self.own);
+        self.mine.bye = Some(self.say(bye, out));
         self.fall_silent(false, out);
     }
 
@@ -319,7 +324,7 @@ impl Session {
             Loss::Unknown => "SIP;cause=481;text=\"Dialog unknown\"",
         };
         message::put(&mut bye.request.headers, HeaderName::Reason, reason);
-        out.push(Out::Bye(bye));
+        self.mine.bye = Some(self.say(bye, out));
         self.fall_silent(false, out);
         out.push(Out::Tell(SipEvent::Lost { dialog: self.id, loss }));
     }

@@ -34,8 +34,8 @@ pub(super) struct Uac {
     rings: usize,
     /// The early dialogs: whoever rang under a tag of its own (RFC 3261 §13.2.2.4).
     forks: Vec<Fork>,
-    /// Answers that we did not want, by tag, with the ACK they got.
-    surplus: Vec<(Vec<u8>, Letter)>,
+    /// Answers that we did not want.
+    surplus: Vec<Surplus>,
 }
 
 #[derive(Debug)]
@@ -60,6 +60,17 @@ struct Fork {
     session: Session,
     /// Its reliable provisional answers (RFC 3262 §4).
     numbers: Sequence,
+}
+
+/// An answer that we did not want: what it got.
+#[derive(Debug)]
+struct Surplus {
+    tag: Vec<u8>,
+    dialog: Dialog,
+    ack: Letter,
+    bye: Letter,
+    /// How often the BYE has been challenged.
+    challenges: usize,
 }
 
 impl Uac {
@@ -287,6 +298,9 @@ impl Uac {
     }
 
     pub(super) fn on_reply(&mut self, ask: Ask, reply: Reply, out: &mut Vec<Out>) {
+        if ask.fork == SURPLUS {
+            return self.on_farewell_answered(ask, &reply, out);
+        }
         match &mut self.state {
             State::Talking { session, .. } => session.on_reply(ask, reply, out),
             State::Ringing => {
@@ -296,12 +310,6 @@ impl Uac {
             }
             // The early dialog that asked has ended with the INVITE.
             State::Calling | State::CallingToCancel(_) | State::Canceling | State::Over => {}
-        }
-    }
-
-    pub(super) fn on_bye_done(&mut self, out: &mut Vec<Out>) {
-        if let State::Talking { session, .. } = &mut self.state {
-            session.on_bye_done(out);
         }
     }
 
@@ -391,8 +399,8 @@ impl Uac {
     /// ACK and BYE for an answer that nobody wants; for its repetitions, ACK again.
     fn decline(&mut self, response: &Response, out: &mut Vec<Out>) {
         let tag = message::tag(&response.headers, &HeaderName::To).unwrap_or_default();
-        if let Some((_, ack)) = self.surplus.iter().find(|(known, _)| *known == tag) {
-            out.push(Out::Ack(ack.clone()));
+        if let Some(known) = self.surplus.iter().find(|known| known.tag == tag) {
+            out.push(Out::Ack(known.ack.clone()));
             return;
         }
         if self.surplus.len() >= limits::SIP_FORKS_MAX {
@@ -403,13 +411,30 @@ impl Uac {
         let mut ack = dialog.ack(message::cseq(&self.invite.headers).unwrap_or(1), &self.own);
         digest::copy_proof(&self.invite, &mut ack.request);
         out.push(Out::Ack(ack.clone()));
-        out.push(Out::Farewell(dialog.bye(None, &self.own)));
-        self.surplus.push((tag, ack));
+        let bye = dialog.bye(None, &self.own);
+        let number = u32::try_from(self.surplus.len()).unwrap_or(u32::MAX);
+        out.push(Out::Ask(Ask { fork: SURPLUS, number }, bye.clone()));
+        self.surplus.push(Surplus { tag, dialog, ack, bye, challenges: 0 });
+    }
+
+    /// How the goodbye to a surplus answer ends is nobody's concern, unless it wants a proof: whoever does not get it
+    /// believes that we talk.
+    fn on_farewell_answered(&mut self, ask: Ask, reply: &Reply, out: &mut Vec<Out>) {
+        let surplus = usize::try_from(ask.number).ok().and_then(|at| self.surplus.get_mut(at));
+        let (Some(surplus), Reply::Response(response)) = (surplus, reply) else { return };
+        surplus.challenges += 1;
+        if matches!(response.status.code(), 401 | 407)
+            && surplus.challenges <= limits::SIP_CHALLENGES_MAX
+            && surplus.dialog.is_challenged(response)
+        {
+            surplus.bye = surplus.dialog.prove(&surplus.bye);
+            out.push(Out::Ask(ask, surplus.bye.clone()));
+        }
     }
 
     fn is_surplus(&self, request: &Request) -> bool {
         let tag = message::tag(&request.headers, &HeaderName::From).unwrap_or_default();
-        self.surplus.iter().any(|(known, _)| *known == tag)
+        self.surplus.iter().any(|known| known.tag == tag)
     }
 
     /// The INVITE again under the next number, with the session interval that was asked for.
@@ -441,6 +466,9 @@ impl Uac {
         out.push(Out::Over);
     }
 }
+
+/// Stands for the early dialog in the name of a goodbye to a surplus answer, which has none.
+const SURPLUS: u16 = u16::MAX;
 
 /// What an outbound call begins with.
 pub(super) struct Beginning {

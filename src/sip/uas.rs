@@ -80,9 +80,9 @@ impl Uas {
     pub(super) fn on_command(&mut self, command: SipCommand, out: &mut Vec<Out>) {
         match (&mut self.state, command) {
             (State::Waiting(waiting), SipCommand::Adopt(terms)) => {
-                let Terms { rules, codecs, sdp } = *terms;
+                let Terms { rules, codecs, sdp, credentials } = *terms;
                 waiting.chain.set_policy(rules.reliable);
-                waiting.session.adopt(rules, codecs);
+                waiting.session.adopt(rules, codecs, credentials);
                 waiting.sdp = sdp;
             }
             (State::Waiting(_), SipCommand::Ring) => self.progress(180, None, out),
@@ -212,12 +212,6 @@ impl Uas {
             State::Waiting(waiting) => waiting.session.on_reply(ask, reply, out),
             State::Talking(session) => session.on_reply(ask, reply, out),
             State::Refused => {}
-        }
-    }
-
-    pub(super) fn on_bye_done(&mut self, out: &mut Vec<Out>) {
-        if let State::Talking(session) = &mut self.state {
-            session.on_bye_done(out);
         }
     }
 

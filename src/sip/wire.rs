@@ -529,8 +529,6 @@ impl Wire {
             }
             (Leg::Out(uac), Report::Failed(_, failure)) => uac.on_failure(failure, &mut out),
             (Leg::Out(uac), Report::InviteOver(_)) => uac.on_invite_over(&mut out),
-            (Leg::Out(uac), Report::ByeDone(_)) => uac.on_bye_done(&mut out),
-            (Leg::In(uas), Report::ByeDone(_)) => uas.on_bye_done(&mut out),
             (Leg::In(uas), Report::Reply(_, ask, reply)) => uas.on_reply(ask, reply, &mut out),
             (Leg::Out(uac), Report::Reply(_, ask, reply)) => uac.on_reply(ask, reply, &mut out),
             // What comes too late for its phase.
@@ -630,8 +628,6 @@ impl Wire {
                 Out::Cancel(cause) => self.stack.cancel(id, cause),
                 Out::Ack(letter) => self.acknowledge(id, letter),
                 Out::Ask(ask, letter) => self.ask(id, ask, letter),
-                Out::Bye(letter) => self.say(id, letter, Some(id)),
-                Out::Farewell(letter) => self.say(id, letter, None),
                 Out::Arm(timer, after) => self.arm(id, timer, Some(Instant::now() + after)),
                 Out::Disarm(timer) => self.arm(id, timer, None),
                 Out::Tell(event) => self.tell(event),
@@ -669,12 +665,6 @@ impl Wire {
         }
         self.trace_ours(id, &letter);
         self.stack.ask_within(id, ask, letter.request, ways, endpoint);
-    }
-
-    fn say(&mut self, id: DialogId, letter: Letter, report: Option<DialogId>) {
-        let Some((ways, endpoint)) = self.ways(id, &letter) else { return };
-        self.trace_ours(id, &letter);
-        self.stack.say(letter.request, ways, endpoint, report);
     }
 
     fn trace_ours(&self, id: DialogId, letter: &Letter) {

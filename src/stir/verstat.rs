@@ -5,8 +5,8 @@ use crate::model::{Attestation, Doubt, Verdict, Verification, Via, limits};
 /// Where a trunk may have written its result. The caller's own words look the same, so it counts from trusted trunks only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told<'a> {
-    /// P-Asserted-Identity and From, as URIs.
-    pub uris: [Option<&'a str>; 2],
+    /// The URIs that name the caller who is shown; a result in others is about somebody else.
+    pub uris: &'a [String],
     /// A header that bears the result by itself, as `TN-Validation-Passed-A`.
     pub header: Option<&'a str>,
     /// `P-Attestation-Indicator`.
@@ -17,7 +17,7 @@ pub struct Told<'a> {
 
 /// What the trunk says; `None` when it says nothing.
 pub fn told(told: &Told<'_>) -> Option<Verification> {
-    let in_uris = told.uris.into_iter().flatten().find_map(parameter);
+    let in_uris = told.uris.iter().find_map(|uri| parameter(uri));
     let (verdict, attestation) = told.header.or(in_uris).and_then(result)?;
     let indicated = told.attestation.and_then(|text| Attestation::of(text.trim()));
     let is_passed = verdict == Verdict::Passed;
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn uri(text: &str) -> Option<Verification> {
-        told(&Told { uris: [Some(text), None], ..Told::default() })
+        told(&Told { uris: &[text.to_owned()], ..Told::default() })
     }
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
     fn the_letter_comes_with_the_word_or_beside_it() {
         let by_header = told(&Told { header: Some(" TN-Validation-Passed-B "), ..Told::default() }).unwrap();
         let beside = told(&Told {
-            uris: [None, Some("tel:+1;verstat=TN-Validation-Passed")],
+            uris: &["tel:+1".to_owned(), "tel:+1;verstat=TN-Validation-Passed".to_owned()],
             attestation: Some("C"),
             origination_id: Some("6c1a8e6c-6d3d-4a3f-8d2a-3f1a2b3c4d5e"),
             ..Told::default()

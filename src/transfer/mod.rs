@@ -1,7 +1,8 @@
 //! Moving a caller to somebody else, as a transaction: ordered targets, waiting, fallback, give back.
 //!
 //! The caller is moved only when somebody has answered; until then any failure leads to the next target or back to
-//! where the caller came from. Never knows about SIP syntax or sockets: it returns steps, the call carries them out.
+//! where the caller came from. What a target's network plays before the answer is heard instead of our ringing tone, but
+//! not instead of music that somebody chose, unless the action says otherwise. Never knows about SIP syntax or sockets: it returns steps, the call carries them out.
 //! Start at [`Transfer`].
 
 #[cfg(test)]
@@ -27,6 +28,9 @@ pub struct Transfer {
     referring: Option<Target>,
     /// The message is being said, and nobody is moved in the middle of it.
     waits_for_message: bool,
+    is_saying: bool,
+    /// The leg that rings can be heard, and may be.
+    sounds: bool,
     over: bool,
 }
 
@@ -37,6 +41,8 @@ pub enum Step {
     SayMessage,
     /// Let the caller hear the waiting sound until told otherwise.
     Wait,
+    /// Let the caller hear this leg, which rings, instead.
+    Hear(LegId),
     /// Ring this target; answer with [`Transfer::dialled`], or [`Transfer::refused`] when it is no address.
     Ring(Target),
     /// Ask the caller's network to move the caller to this target; answer with [`Transfer::referred`],
@@ -68,6 +74,8 @@ impl Transfer {
             method,
             referring: None,
             waits_for_message: has_message && refers(method),
+            is_saying: has_message,
+            sounds: false,
             over: false,
         };
         steps.push(if has_message { Step::SayMessage } else { Step::Wait });
@@ -87,7 +95,8 @@ impl Transfer {
         if self.over {
             return Vec::new();
         }
-        let mut steps = vec![Step::Wait];
+        self.is_saying = false;
+        let mut steps = vec![self.heard().map_or(Step::Wait, Step::Hear)];
         if std::mem::take(&mut self.waits_for_message) {
             self.try_next(&mut steps);
         }
@@ -149,6 +158,20 @@ impl Transfer {
         self.ringing
     }
 
+    /// The leg can be heard before it answers.
+    pub fn sounded(&mut self, leg: LegId) -> Vec<Step> {
+        if self.over || self.ringing != Some(leg) || !self.to.lets_target_be_heard() {
+            return Vec::new();
+        }
+        self.sounds = true;
+        self.heard().map(Step::Hear).into_iter().collect()
+    }
+
+    /// The leg that the caller hears while it waits; `None` while it hears the message or our waiting sound.
+    pub fn heard(&self) -> Option<LegId> {
+        self.ringing.filter(|_| self.sounds && !self.is_saying && !self.over)
+    }
+
     /// The leg answered.
     pub fn answered(&mut self, leg: LegId) -> Vec<Step> {
         if self.over || self.ringing != Some(leg) {
@@ -178,6 +201,8 @@ impl Transfer {
 
     fn next_after(&mut self, failure: Failure) -> Vec<Step> {
         let mut steps = Vec::new();
+        let was_heard = self.heard().is_some();
+        self.sounds = false;
         self.ringing = None;
         self.referring = None;
         self.last = failure;
@@ -190,6 +215,9 @@ impl Transfer {
             Some(Fallback::Ring(_) | Fallback::Next) | None => {}
         }
         self.try_next(&mut steps);
+        if was_heard && !self.over {
+            steps.insert(0, Step::Wait);
+        }
         steps
     }
 

@@ -73,6 +73,33 @@ fn a_network_that_moves_nobody_gives_the_caller_back() {
     assert_eq!(transfer.refer_refused(Failure::Unreachable), []);
 }
 
+#[test]
+fn a_target_is_heard_behind_the_message_and_instead_of_ringing_tone_only() {
+    let without_music = || TransferTo { music: None, ..TransferTo::clone(&to(&["sip:a@x", "sip:b@x"], &[])) };
+    let start = |to: TransferTo| Transfer::start(Arc::new(to), TransferMethod::Bridge).0;
+
+    let mut transfer = start(without_music());
+    transfer.dialled(LegId(2));
+    assert_eq!(transfer.sounded(LegId(2)), [], "the message is said to its end");
+    assert_eq!(transfer.message_heard(), [Step::Hear(LegId(2))]);
+    assert_eq!(transfer.heard(), Some(LegId(2)));
+    assert_eq!(transfer.failed(LegId(2), Failure::Busy), [Step::Wait, Step::Ring(target("sip:b@x"))]);
+    transfer.dialled(LegId(3));
+    assert_eq!(transfer.sounded(LegId(2)), [], "it is gone");
+    assert_eq!(transfer.sounded(LegId(3)), [Step::Hear(LegId(3))]);
+    assert_eq!(transfer.failed(LegId(3), Failure::Busy), [Step::GaveUp(Failure::Busy)]);
+
+    let mut with_music = start(TransferTo::clone(&to(&["sip:a@x"], &[])));
+    with_music.dialled(LegId(2));
+    with_music.message_heard();
+    assert_eq!(with_music.sounded(LegId(2)), []);
+
+    let mut silent = start(TransferTo { early_media: Some(false), ..without_music() });
+    silent.dialled(LegId(2));
+    silent.message_heard();
+    assert_eq!(silent.sounded(LegId(2)), []);
+}
+
 fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> Arc<TransferTo> {
     Arc::new(TransferTo {
         targets: targets.iter().map(|to| target(to)).collect(),
@@ -81,6 +108,7 @@ fn to(targets: &[&str], fallback: &[(Failure, Fallback)]) -> Arc<TransferTo> {
         music: Some(Template::parse("music.wav").unwrap()),
         sorry: Prompt::default(),
         method: None,
+        early_media: None,
     })
 }
 

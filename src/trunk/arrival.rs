@@ -61,28 +61,39 @@ pub fn arrive(trunk: &Trunk, shown: &Shown<'_>) -> Arrival {
         set("forward.reason", forwarded.reason);
     }
 
-    let identity = Identity::read(trunk.is_trusted, shown);
-    let caller = match identity.is_hidden {
+    let believed = Believed::read(trunk, shown);
+    let caller = match believed.is_hidden {
         true => Party { anonymous: true, ..Party::default() },
         false => {
-            set("raw.caller", identity.user.clone());
-            Party { user: number(&identity.user).into(), display: identity.display.into(), anonymous: false }
+            set("raw.caller", believed.user);
+            Party { user: believed.number.into(), display: believed.display.into(), anonymous: false }
         }
     };
     Arrival { caller, called: called.into(), called_raw: shown.called.to_owned().into(), variables }
 }
 
-/// Who calls, as written.
-struct Identity {
-    user: String,
-    display: String,
-    is_hidden: bool,
+/// Who calls, of all whom an INVITE names. The one choice for everybody: what is shown, what a signature must be for, and
+/// whose result a trunk tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Believed {
+    /// As it was written.
+    pub user: String,
+    /// In E.164 where it is a number.
+    pub number: String,
+    /// The name beside it.
+    pub display: String,
+    /// Every URI that names this caller, the chosen one first.
+    pub uris: Vec<String>,
+    /// Whether nobody is to be told.
+    pub is_hidden: bool,
 }
 
-impl Identity {
+impl Believed {
     /// P-Asserted-Identity counts more than Remote-Party-ID, and that more than From; but only From, which anybody can
     /// write, is read when the peer is not trusted (RFC 3325 §9.1).
-    fn read(is_trusted: bool, shown: &Shown<'_>) -> Identity {
+    pub fn read(trunk: &Trunk, shown: &Shown<'_>) -> Believed {
+        let country = trunk.country.as_deref().and_then(Country::of);
+        let number = |user: &str| numbers::normalise(user, country.as_deref(), "");
         // RFC 3323 §4.2: `none` says that nothing is to be hidden; `critical` and `session` alone hide no name.
         let privacy = all(shown.headers, "privacy").flat_map(|value| value.split([';', ',']));
         let mut is_hidden = false;
@@ -91,33 +102,43 @@ impl Identity {
             is_hidden |= ["id", "user", "header"].iter().any(|hiding| word.eq_ignore_ascii_case(hiding));
             is_open |= word.eq_ignore_ascii_case("none");
         }
-        let asserted = is_trusted.then(|| asserted(shown.headers)).flatten();
-        let party = is_trusted.then(|| first(shown.headers, "remote-party-id")).flatten();
+        let asserted = if trunk.is_trusted { asserted(shown.headers) } else { Vec::new() };
+        let party = trunk.is_trusted.then(|| first(shown.headers, "remote-party-id")).flatten();
         let party = party.and_then(|value| naming::list(value).into_iter().next());
         if let Some(party) = &party {
             // draft-ietf-sip-privacy-04 §5: `full`, `name`, `uri`, or `off`.
             is_hidden |= party.parameter("privacy").is_some_and(|what| ["full", "uri"].contains(&what));
         }
         let from_hides = is_anonymous(shown.from_user, shown.from_uri);
-        let believed = asserted.or(party).map(|named| (named.user(), unquoted(named.display)));
-        let believed = believed.filter(|(user, _)| !user.is_empty());
-        let is_hidden = is_hidden || (from_hides && !(is_open && believed.is_some()));
-        let (user, display) = match believed {
+        let named = asserted.iter().copied().chain(party).filter(|named| !named.user().is_empty());
+        let named: Vec<(String, Named<'_>)> = named.map(|named| (named.user(), named)).collect();
+        let is_named_openly = is_open && !named.is_empty();
+        let is_hidden = is_hidden || (from_hides && !is_named_openly);
+        let (user, display) = match named.first() {
             // The name in From is the caller's own, and good enough where no other came.
-            Some((user, display)) if display.is_empty() && !from_hides => (user, shown.from_display.to_owned()),
-            Some(believed) => believed,
+            Some((user, chosen)) if chosen.display.is_empty() && !from_hides => {
+                (user.clone(), shown.from_display.to_owned())
+            }
+            Some((user, chosen)) => (user.clone(), unquoted(chosen.display)),
             None => (shown.from_user.to_owned(), shown.from_display.to_owned()),
         };
-        Identity { user, display, is_hidden }
+        let own = number(&user);
+        // RFC 3325 §9.1 lets the same number stand as `sip:` and as `tel:`, and it mostly stands in From as well.
+        let from = (shown.from_user.to_owned(), shown.from_uri);
+        let uris = named.into_iter().map(|(user, named)| (user, named.uri)).chain([from]);
+        let uris = uris.filter(|(user, _)| number(user) == own).map(|(_, uri)| uri.to_owned()).collect();
+        Believed { user, number: own, display, uris, is_hidden }
     }
 }
 
-/// The asserted identity to show: RFC 3325 §9.1 allows a `sip:` and a `tel:` one, and a number is worth more than a name.
-fn asserted(headers: &[(String, Pii<String>)]) -> Option<Named<'_>> {
+/// The asserted identities: RFC 3325 §9.1 allows a `sip:` and a `tel:` one, and a number is worth more than a name.
+fn asserted(headers: &[(String, Pii<String>)]) -> Vec<Named<'_>> {
     let mut identities: Vec<Named<'_>> = all(headers, "p-asserted-identity").flat_map(naming::list).collect();
     identities.truncate(limits::SIP_ADDRESSES_MAX);
-    let is_number = |named: &&Named<'_>| named.user().starts_with(|first: char| first == '+' || first.is_ascii_digit());
-    identities.iter().find(is_number).or(identities.first()).copied()
+    let is_number = |named: &Named<'_>| named.user().starts_with(|first: char| first == '+' || first.is_ascii_digit());
+    // A stable sort: of two numbers the first one counts.
+    identities.sort_by_key(|named| !is_number(named));
+    identities
 }
 
 /// The users that peers write for a caller who hides; RFC 3323 §4.1.1.3 knows the first only.

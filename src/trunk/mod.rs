@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::actions::{SecretRef, Template};
 use crate::model::{Address, Codec};
 
-pub use arrival::{Arrival, Shown, arrive};
+pub use arrival::{Arrival, Believed, Shown, arrive};
 pub use network::Cidr;
 pub use presented::{Presented, present};
 

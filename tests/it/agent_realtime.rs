@@ -3,7 +3,7 @@
 use ringback::agent::{
     AgentCommand, AgentEvent, AgentSpec, Audio, FailedKind, FirstWords, Tally, ToolSpec, Usage, Who, dial,
 };
-use ringback::model::{Heard, ItemId, Mouth, Pii, Secret, Speech};
+use ringback::model::{Heard, ItemId, Mouth, Pii, Secret, Speech, Voice};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
@@ -562,7 +562,7 @@ impl Story {
             if speech.epoch < self.epoch {
                 continue;
             }
-            let ms = speech.ulaw.len() as u64 / 8;
+            let ms = speech.voice.len() as u64 / 8;
             match self.queue.iter_mut().find(|it| it.0 == *speech.item) {
                 Some(known) => (known.1, known.2) = (known.1 + ms, speech.last),
                 None => self.queue.push((speech.item.to_string(), ms, speech.last)),
@@ -738,7 +738,8 @@ impl Phone {
         let mut ulaw = Vec::new();
         loop {
             let speech = in_time("speech", self.speech.recv()).await.expect("the agent is there");
-            ulaw.extend(speech.ulaw);
+            let Voice::Ulaw(codes) = speech.voice else { panic!("speech in another form than the leg's") };
+            ulaw.extend(codes);
             if speech.last {
                 return (speech.item.to_string(), ulaw);
             }

@@ -26,7 +26,7 @@ pub(crate) struct Baresip {
     sip: SocketAddr,
     control: TcpStream,
     buffer: Vec<u8>,
-    _program: Program,
+    program: Program,
 }
 
 /// A port whose next one is free as well: baresip takes that for TLS.
@@ -77,16 +77,24 @@ impl Baresip {
         fs::write(folder.path().join("contacts"), "").unwrap();
         let mut command = Command::new("baresip");
         command.arg("-f").arg(folder.path());
+        if !settings.is_empty() {
+            command.arg("-s");
+        }
         // Its lines are held back in a pipe unless somebody asks for them at once.
         let mut command = unbuffered(command);
         command.current_dir(folder.path());
         let mut program = Program::start(command);
         program.says("baresip is ready", Duration::from_secs(20));
         let control = TcpStream::connect(control).expect("baresip takes orders");
-        Baresip { folder, sip, control, buffer: Vec::new(), _program: program }
+        Baresip { folder, sip, control, buffer: Vec::new(), program }
     }
 
-    fn order(&mut self, command: &str, parameters: &str) {
+    /// Waits for a line of a SIP message, sent or received; only with [`Baresip::start_with_tls`], which shows them.
+    pub(crate) fn says(&mut self, words: &str, within: Duration) {
+        self.program.says(words, within);
+    }
+
+    pub(crate) fn order(&mut self, command: &str, parameters: &str) {
         let message = json!({"command": command, "params": parameters}).to_string();
         // A netstring: length, colon, text, comma.
         write!(self.control, "{}:{message},", message.len()).unwrap();

@@ -5,8 +5,8 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -62,7 +62,7 @@ impl Kamailio {
         // It writes its log to standard error.
         let run = format!("exec kamailio -DD -E -m 32 -M 4 -f {here}/proxy.cfg -Y {here} -w {here} 2>&1");
         command.args(["-c", &run]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        let mut program = Program::start(command);
+        let mut program = Program::start_group(command);
         program.says("ringback-test: gateway up", secs(20));
         Kamailio { program, _folder: folder }
     }
@@ -75,7 +75,7 @@ impl Kamailio {
 
 impl Drop for Kamailio {
     fn drop(&mut self) {
-        // Its children go with it only when it is asked to end.
+        // It says goodbye when it is asked to end; what is left of it then goes with its group.
         self.program.terminate(secs(10));
     }
 }
@@ -149,6 +149,25 @@ fn interop_kamailio_passes_transfers_to_a_colleague() {
 
     let event = rig.mock.event().json();
     assert_eq!(event["data"]["status"], "TRANSFERRED", "{event}");
+}
+
+#[test]
+fn interop_a_program_that_fails_leaves_no_children_behind() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "sleep 300 & sleep 300 & echo ready; wait"]);
+    let mut program = Program::start_group(command);
+    program.says("ready", secs(10));
+    let group = program.id().to_string();
+    let is_alive = || Command::new("pgrep").args(["-g", &group]).stdout(Stdio::null()).status().unwrap().success();
+    assert!(is_alive());
+
+    // As it is dropped when a test ends badly: nobody asked it to end.
+    drop(program);
+
+    let until = Instant::now() + secs(10);
+    while is_alive() {
+        assert!(Instant::now() < until, "of group {group} somebody is left");
+    }
 }
 
 fn secs(secs: u64) -> Duration {

@@ -34,7 +34,13 @@ impl Sipp {
 
     /// Somebody who can be called once, at this address.
     pub(crate) fn target(scenario: &str, at: SocketAddr) -> Sipp {
-        Sipp::start(scenario, at, &["-m".to_owned(), "1".to_owned()])
+        Sipp::target_with(scenario, at, &[])
+    }
+
+    /// The same, with further options.
+    pub(crate) fn target_with(scenario: &str, at: SocketAddr, more: &[&str]) -> Sipp {
+        let arguments: Vec<String> = ["-m", "1"].iter().chain(more).map(|argument| (*argument).to_owned()).collect();
+        Sipp::start(scenario, at, &arguments)
     }
 
     fn start(scenario: &str, at: SocketAddr, more: &[String]) -> Sipp {

@@ -55,6 +55,7 @@ ladders! {
     caller_holds_the_line
     caller_interrupts_the_greeting
     forward_to_another_trunk
+    forward_with_early_media
     greeting_by_name
     hang_up_while_somebody_rings
     hang_up_while_the_agent_speaks
@@ -67,6 +68,7 @@ ladders! {
     transfer_by_refer
     transfer_finds_nobody
     transfer_from_an_agent
+    transfer_hears_the_target
     transfer_to_a_fallback
     transfer_while_a_menu_waits
     transfer_while_the_caller_leaves
@@ -432,6 +434,7 @@ fn invites(how: &str) -> Option<Event> {
 fn leg_does(leg: LegId, what: &str) -> Option<Event> {
     match what.split_once(' ').unwrap_or((what, "")) {
         ("rings", "") => Some(Event::LegRinging { leg }),
+        ("can", "be heard") => Some(Event::LegSounded { leg }),
         ("answers", "") => Some(Event::LegAnswered { leg }),
         ("fails", why) => {
             let (why, retry_after_s) = match why.split_once(", again in ") {
@@ -551,6 +554,14 @@ fn change(plan: &mut Plan, key: &str, value: &toml_edit::Item) -> Option<()> {
         "method" => {
             let method = serde_json::from_value(Value::String(text()?)).ok()?;
             each_transfer(plan, |to| to.method = Some(method));
+        }
+        "early_media" => {
+            let hears = value.as_bool()?;
+            each_transfer(plan, |to| to.early_media = Some(hears));
+        }
+        "music" => {
+            let music = value.as_str().filter(|clip| !clip.is_empty()).map(Template::parse).transpose().ok()?;
+            each_transfer(plan, |to| to.music.clone_from(&music));
         }
         "on_busy" => {
             let night = Fallback::Ring(target(value.as_str()?));

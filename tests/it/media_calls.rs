@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringback::media::{Clip, Noticed, alaw_to_ulaw, ulaw_to_alaw};
-use ringback::model::{Codec, Digit, Heard, LegId, Mouth, PlayId, Speech};
+use ringback::model::{Codec, Digit, Form, Heard, LegId, Mouth, PlayId, Speech, Voice};
 use tokio::sync::mpsc;
 
 use crate::media_support::{EVENTS, Packet, Stage};
@@ -123,7 +123,7 @@ async fn after_a_stop_new_speech_passes_the_old_that_still_waited_to_be_read() {
     caller.listen_for("old speech", |packet| packet.payload == [0x90; 160]);
 
     mouth.send(Mouth::Stop { epoch: 1 }).await.expect("the worker listens");
-    let new = Speech { ulaw: vec![0xA0; 8000], ..piece("new", 0, 1) };
+    let new = Speech { voice: Voice::Ulaw(vec![0xA0; 8000]), ..piece("new", 0, 1) };
     speech.send(new).await.expect("there is room again");
 
     caller.listen_for("new speech", |packet| packet.payload == [0xA0; 160]);
@@ -256,26 +256,20 @@ async fn dropping_a_call_reports_every_leg_and_its_port_rests() {
 async fn only_loopback_is_sent_to_when_nothing_else_is_allowed() {
     let stage = Stage::new(31_900);
     stage.call.open_rtp(CALLER).expect("a port is free");
-    let peer = ringback::media::RtpPeer {
-        codec: Codec::Pcmu,
-        payload_type: 0,
-        dtmf_out: None,
-        dtmf_in: None,
-        remote: "192.0.2.1:4000".parse().expect("is an address"),
-        is_held: false,
-    };
+    let elsewhere = "192.0.2.1:4000".parse().expect("is an address");
+    let peer = ringback::media::RtpPeer::new(Codec::Pcmu, 0, elsewhere);
     assert_eq!(stage.call.set_remote(CALLER, peer), Err(ringback::media::MediaError::NotLoopback));
 }
 
 fn agent(stage: &Stage) -> (mpsc::Sender<Speech>, mpsc::Sender<Mouth>) {
     let (speech, spoken) = mpsc::channel(4);
     let (mouth, orders) = mpsc::channel(4);
-    stage.call.open_agent(AGENT, spoken, orders).expect("opens");
+    stage.call.open_agent(AGENT, Form::Ulaw, spoken, orders).expect("opens");
     (speech, mouth)
 }
 
 fn piece(item: &str, samples: usize, epoch: u32) -> Speech {
-    Speech { epoch, item: item.into(), ulaw: vec![0x90; samples], last: false }
+    Speech { epoch, item: item.into(), voice: Voice::Ulaw(vec![0x90; samples]), last: false }
 }
 
 fn frame(what: &Noticed) -> Option<[u8; 160]> {

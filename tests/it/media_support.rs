@@ -41,14 +41,7 @@ impl Stage {
     pub(crate) fn answer(&self, phone: &Phone) {
         let payload_type = phone.payload_type();
         let remote = phone.socket.local_addr().expect("bound");
-        let peer = RtpPeer {
-            codec: phone.codec,
-            payload_type,
-            dtmf_out: Some(EVENTS),
-            dtmf_in: Some(EVENTS),
-            remote,
-            is_held: false,
-        };
+        let peer = RtpPeer::new(phone.codec, payload_type, remote).with_dtmf(EVENTS);
         self.call.set_remote(phone.leg, peer).expect("the worker takes it");
     }
 

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -352,6 +353,8 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
 /// A program that must end by itself within a time; it is killed, by its id, when it does not or is dropped.
 pub(crate) struct Program {
     child: Child,
+    /// Its children go with it: they all are of a process group of its own.
+    is_group: bool,
     name: String,
     /// What it says, line by line; it closes when the program ends.
     lines: Receiver<String>,
@@ -359,16 +362,45 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn start(mut command: Command) -> Program {
+    pub(crate) fn start(command: Command) -> Program {
+        Program::spawn(command, Stdio::null(), false)
+    }
+
+    /// One that has children, which must not outlive it. Whoever interrupts the tests by a key does not reach it.
+    #[allow(dead_code, reason = "the benches have no such program")]
+    pub(crate) fn start_group(mut command: Command) -> Program {
+        command.process_group(0);
+        Program::spawn(command, Stdio::null(), true)
+    }
+
+    /// One that takes orders, line by line.
+    #[allow(dead_code, reason = "the benches have no such program")]
+    pub(crate) fn start_obedient(command: Command) -> Program {
+        Program::spawn(command, Stdio::piped(), false)
+    }
+
+    fn spawn(mut command: Command, orders: Stdio, is_group: bool) -> Program {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(orders)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}; ./test installs it"));
         let lines = read_lines(&mut child);
-        Program { child, name, lines, said: Vec::new() }
+        Program { child, is_group, name, lines, said: Vec::new() }
+    }
+
+    /// Tells it something.
+    #[allow(dead_code, reason = "the benches have no such program")]
+    pub(crate) fn order(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().expect("it takes orders"), "{line}").expect("it still listens");
+    }
+
+    /// Its process id, which is also its group's.
+    #[allow(dead_code, reason = "the benches do not ask")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it ends by itself.
@@ -412,6 +444,10 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if self.is_group {
+            // Before it is waited for: until then nobody else can get this number.
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

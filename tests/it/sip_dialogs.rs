@@ -272,7 +272,7 @@ pub(crate) fn rules(expires_s: Option<u64>, least_s: u64) -> SessionRules {
 }
 
 pub(crate) async fn adopt(gateway: &Gateway, dialog: DialogId, rules: SessionRules) {
-    let terms = Terms { rules, codecs: vec![Codec::Pcmu, Codec::Pcma], sdp: Some(OURS.to_owned()) };
+    let terms = Terms { rules, codecs: vec![Codec::Pcmu, Codec::Pcma], sdp: Some(OURS.to_owned()), credentials: None };
     gateway.sip.send(dialog, SipCommand::Adopt(Box::new(terms))).await;
 }
 

@@ -52,10 +52,11 @@ impl Passage {
     pub(crate) async fn ringing(&mut self) -> Msg {
         self.caller.send(self.line.invite()).await;
         self.caller.expect("SIP/2.0 100").await;
-        let ringing = self.caller.expect("SIP/2.0 180").await;
-        self.line.learn(&ringing);
         let invite = self.callee.expect("INVITE").await;
         self.callee.send(invite.response("180 Ringing", "bob", &self.contact(), "")).await;
+        // Nobody is told of ringing before it rings.
+        let ringing = self.caller.expect("SIP/2.0 180").await;
+        self.line.learn(&ringing);
         invite
     }
 

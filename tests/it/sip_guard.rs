@@ -9,10 +9,10 @@ use ringback::guard::{Access, Contacts, InForce, Protection, Strangers};
 use ringback::model::Secret;
 use ringback::sip::{By, SipCommand, SipConfig, SipEvent};
 use ringback::trunk::{Credentials, IdentityRules, Inbound, ReferRules, SessionRules, Trunk, TrunkLimits};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{Instant, timeout};
 
-use crate::sip_probe::{Gateway, Line, Msg, Peer, SDP, Wire};
+use crate::sip_probe::{Gateway, Line, Msg, Peer, SDP, Wire, until};
 
 #[tokio::test]
 async fn a_stranger_hears_no_octet_whatever_he_tries() {
@@ -203,6 +203,30 @@ async fn a_trunk_that_is_added_is_known_at_the_next_request() {
     peer.send(line.request("OPTIONS", 2, "z9hG4bKn2", "", "")).await;
 
     assert_eq!(peer.expect("SIP/2.0 200").await.header("cseq"), "2 OPTIONS");
+}
+
+#[tokio::test]
+async fn whoever_is_known_is_told_on_a_stream_what_cannot_be_read() {
+    let gateway = guarded(Protection::default(), &[networks("pbx", "127.0.0.1/32")]).await;
+    // Softphones write a parameter twice that was dialled with it (RFC 3261 §19.1.1 forbids that).
+    let doubled = |at| {
+        let line = Line { transport: "TCP", ..Line::new(at, gateway.tcp) };
+        let invite = line.request("INVITE", 1, "z9hG4bKdoubled", "", SDP);
+        invite.replacen(" SIP/2.0", ";transport=tcp;transport=tcp SIP/2.0", 1)
+    };
+    let elsewhere = TcpSocket::new_v4().unwrap();
+    elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+
+    let mut known = Wire::to(gateway.tcp).await;
+    known.send(doubled(known.stream.local_addr().unwrap())).await;
+    let mut stranger = Wire::over(elsewhere.connect(gateway.tcp).await.unwrap());
+    stranger.send(doubled(stranger.stream.local_addr().unwrap())).await;
+
+    let refusal = known.expect("SIP/2.0 400").await;
+    assert!(refusal.header("warning").contains("cannot be read"), "{}", refusal.text);
+    assert!(known.next().await.is_none() && stranger.next().await.is_none(), "framing is lost, so both are closed");
+    until("no connection is left", || gateway.sip.counters().connections == 0).await;
+    assert_eq!(gateway.sip.counters().garbage, 2);
 }
 
 #[tokio::test]

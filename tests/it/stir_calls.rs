@@ -159,6 +159,48 @@ async fn what_a_trunk_found_out_counts_when_it_is_trusted_only() {
 }
 
 #[tokio::test]
+async fn a_signature_is_judged_about_the_number_that_is_shown() {
+    let signer = Signer::new();
+    let crm = Crm::open(&[("/signer.pem", signer.served())]).await;
+    let house = open(crm, &signer, "verify = \"refuse_bad\"").await;
+    // A name before the number, in one header or in two: the number is shown.
+    let two = "P-Asserted-Identity: <sip:bob@carrier.example>\r\nP-Asserted-Identity: <tel:+447700900123>\r\n";
+    // Shown because the trunk is trusted, though no RFC signs it.
+    let party = "Remote-Party-ID: \"Bob\" <sip:+447700900123@carrier.example>\r\n";
+
+    for shows in [two, party] {
+        // A signature for From, which anybody can write, is about somebody else.
+        let refused = refused(&house, &(shows.to_owned() + &signer.header(&house, "+441234", "100"))).await;
+        assert!(refused.start.ends_with("438 Invalid Identity Header"), "{shows}: {}", refused.start);
+    }
+    let header = signer.header(&house, "+447700900123", "100");
+    let record = take_call(&house, &(two.to_owned() + &header)).await;
+
+    assert_eq!(record.identity.unwrap().outcome, "passed");
+    assert_eq!(record.phone.as_deref().unwrap(), "+447700900123");
+}
+
+#[tokio::test]
+async fn what_a_trunk_found_out_about_another_number_does_not_count() {
+    let signer = Signer::new();
+    let house = open(Crm::open(&[]).await, &signer, "verify = \"note\"").await;
+    let extra = "P-Asserted-Identity: <sip:+449999;verstat=TN-Validation-Passed@carrier.example>, \
+                 <sip:bob;verstat=TN-Validation-Passed@carrier.example>\r\n\
+                 Remote-Party-ID: <sip:+449999@carrier.example>\r\n";
+    let other = extra.replacen("+449999;verstat=TN-Validation-Passed", "+447700900123", 1);
+
+    let shown = take_call(&house, extra).await;
+    let another = {
+        let house = open(Crm::open(&[]).await, &signer, "verify = \"note\"").await;
+        take_call(&house, &other).await
+    };
+
+    assert_eq!((shown.phone.as_deref().unwrap(), shown.identity.unwrap().outcome.as_str()), ("+449999", "passed"));
+    assert_eq!(another.phone.as_deref().unwrap(), "+447700900123");
+    assert_eq!(another.identity.unwrap().outcome, "none");
+}
+
+#[tokio::test]
 async fn calls_that_we_place_bear_our_signature() {
     let signer = Signer::new();
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();

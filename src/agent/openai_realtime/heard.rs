@@ -9,7 +9,7 @@ use super::super::words::Act;
 use super::messages::{Delta, Malformed};
 use super::{OpenAiRealtime, cut_to, tell_said};
 use crate::model::limits::{AGENT_ITEMS_MAX, AGENT_TRANSCRIPT_MAX};
-use crate::model::{FRAME_MS, ItemId, SAMPLE_RATE, Speech};
+use crate::model::{FRAME_MS, ItemId, SAMPLE_RATE, Speech, Voice};
 
 /// Sound of the agent that is not fully heard.
 pub(super) struct Utterance {
@@ -33,7 +33,7 @@ impl OpenAiRealtime {
             let utterance = &mut self.utterances[at];
             utterance.samples += ulaw.len() as u64;
             let (epoch, item) = (utterance.epoch, utterance.id.clone());
-            out.push(Act::Speak(Speech { epoch, item, ulaw, last: false }));
+            out.push(Act::Speak(Speech { epoch, item, voice: Voice::Ulaw(ulaw), last: false }));
             self.begin_next();
         }
         Ok(())
@@ -221,7 +221,12 @@ impl Utterance {
     fn close_audio(&mut self, out: &mut Vec<Act>) {
         if !self.is_audio_whole {
             self.is_audio_whole = true;
-            out.push(Act::Speak(Speech { epoch: self.epoch, item: self.id.clone(), ulaw: Vec::new(), last: true }));
+            out.push(Act::Speak(Speech {
+                epoch: self.epoch,
+                item: self.id.clone(),
+                voice: Voice::Ulaw(Vec::new()),
+                last: true,
+            }));
         }
     }
 

@@ -457,7 +457,7 @@ fn shown(act: &Act) -> Value {
         }
         Act::Tell(event) => json!({ "tells": told(event) }),
         Act::Speak(speech) => json!({ "speaks": { "item": &*speech.item, "epoch": speech.epoch,
-            "ms": speech.ulaw.len() / 8, "last": speech.last } }),
+            "ms": speech.voice.len() / 8, "last": speech.last } }),
         Act::Hush(Mouth::Stop { epoch }) => json!({ "hushes": epoch }),
         Act::Fail(kind, why) => json!({ "fails": format!("{kind:?}"), "why": why }),
         Act::Leave(why) => json!({ "leaves": why }),

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::super::stopwatch;
 use crate::media::{HEADER_LEN, Header, Notice, Noticed, RtpPeer, RtpPorts, Workers, WorkersConfig};
-use crate::model::{CallId, Codec, FRAME_MS, FRAME_SAMPLES, Heard, LegId, Speech};
+use crate::model::{CallId, Codec, FRAME_MS, FRAME_SAMPLES, Form, Heard, LegId, Speech, Voice};
 
 /// Added delay in milliseconds, one way each.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -43,16 +43,9 @@ pub(super) async fn measure() -> io::Result<Delay> {
     let (_mouth, mouth_in) = mpsc::channel(8);
     let gateway = call.open_rtp(caller)?;
     let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).await?;
-    let peer = RtpPeer {
-        codec: Codec::Pcmu,
-        payload_type: 0,
-        dtmf_out: None,
-        dtmf_in: None,
-        remote: socket.local_addr()?,
-        is_held: false,
-    };
+    let peer = RtpPeer::new(Codec::Pcmu, 0, socket.local_addr()?);
     call.set_remote(caller, peer).map_err(io::Error::other)?;
-    call.open_agent(agent, speech_in, mouth_in).map_err(io::Error::other)?;
+    call.open_agent(agent, Form::Ulaw, speech_in, mouth_in).map_err(io::Error::other)?;
     call.wire(vec![(caller, vec![agent]), (agent, vec![caller])]).map_err(io::Error::other)?;
 
     let mut bench = Bench::default();
@@ -121,7 +114,12 @@ impl Bench {
     fn next_words(&mut self) -> Speech {
         self.words += 1;
         self.words_at = Some(stopwatch::now());
-        Speech { epoch: 0, item: format!("w{}", self.words).into(), ulaw: vec![WORD; FRAME_SAMPLES], last: true }
+        Speech {
+            epoch: 0,
+            item: format!("w{}", self.words).into(),
+            voice: Voice::Ulaw(vec![WORD; FRAME_SAMPLES]),
+            last: true,
+        }
     }
 
     fn on_packet(&mut self, datagram: &[u8]) {

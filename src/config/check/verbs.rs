@@ -257,6 +257,7 @@ impl Check<'_> {
             music: transfer.music.as_ref().map(|clip| self.clip(&at.key("music"), clip)),
             sorry: self.prompt(&at.key("sorry"), &transfer.sorry),
             method: transfer.method,
+            early_media: transfer.early_media,
         }
     }
 

@@ -151,8 +151,7 @@ impl Arms {
     }
 
     fn hear_from(&self, leg: LegId, remote: SocketAddr) {
-        let (payload_type, dtmf) = (0, Some(CORD_DTMF));
-        let peer = RtpPeer { codec: Codec::Pcmu, payload_type, dtmf_out: dtmf, dtmf_in: dtmf, remote, is_held: false };
+        let peer = RtpPeer::new(Codec::Pcmu, 0, remote).with_dtmf(CORD_DTMF);
         if let Err(error) = self.media.set_remote(leg, peer) {
             warn!(call = %self.id, %leg, %error, "another call's media cannot be reached");
             self.post(Event::HungUp { leg, cause: Cause::NoMedia });

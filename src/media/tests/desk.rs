@@ -45,7 +45,7 @@ fn an_agent_speaks_and_its_speech_is_marked_and_counted() {
 fn an_agent_waits_until_the_caller_can_be_reached() {
     let mut world = World::new();
     world.desk.open_rtp(ms(0), CALLER, 1, false, &mut world.out);
-    world.desk.open_agent(AGENT, &mut world.out);
+    world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
     world.wire(&[(CALLER, AGENT), (AGENT, CALLER)]);
     world.say("hello", 1600);
     world.run(100);
@@ -183,7 +183,7 @@ fn two_parties_hear_each_other_without_delay_in_their_own_law() {
 fn from_music_to_bridge_to_agent_no_gap_is_over_40_ms_and_no_timestamp_repeats() {
     for offset in 0..20 {
         let mut world = World::with_target();
-        world.desk.open_agent(AGENT, &mut world.out);
+        world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
         world.play(PlayId(1), 0xA0, 8000, true);
         world.run(7);
         world.desk.stop(CALLER, &mut world.out);
@@ -411,7 +411,7 @@ proptest! {
     #[test]
     fn each_party_gets_one_sane_stream(acts in proptest::collection::vec(act(), 1..300)) {
         let mut world = World::with_target();
-        world.desk.open_agent(AGENT, &mut world.out);
+        world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
         let (mut seqs, mut epoch, mut plays) = ([0u16; 3], 0, 0);
         for act in acts {
             match act {
@@ -434,7 +434,7 @@ proptest! {
                 }
                 Act::Stop(leg) => world.desk.stop(LegId(leg), &mut world.out),
                 Act::Say(samples) => {
-                    let speech = Speech { epoch, item: "x".into(), ulaw: vec![0x90; samples], last: false };
+                    let speech = Speech { epoch, item: "x".into(), voice: Voice::Ulaw(vec![0x90; samples]), last: false };
                     world.desk.speech(AGENT, speech);
                 }
                 Act::Hush => {
@@ -504,7 +504,7 @@ impl World {
     fn with_agent() -> World {
         let mut world = World::new();
         world.desk.open_rtp(ms(0), CALLER, 1, false, &mut world.out);
-        world.desk.open_agent(AGENT, &mut world.out);
+        world.desk.open_agent(AGENT, Form::Ulaw, &mut world.out);
         world.answer(CALLER, Codec::Pcmu);
         world.wire(&[(CALLER, AGENT), (AGENT, CALLER)]);
         world
@@ -527,8 +527,8 @@ impl World {
 
     fn peer(&mut self, leg: LegId, codec: Codec, events: Option<u8>) {
         let payload_type = if codec == Codec::Pcmu { 0 } else { 8 };
-        let peer =
-            RtpPeer { codec, payload_type, dtmf_out: events, dtmf_in: events, remote: address(leg), is_held: false };
+        let peer = RtpPeer::new(codec, payload_type, address(leg));
+        let peer = RtpPeer { dtmf_out: events, dtmf_in: events, ..peer };
         self.desk.set_remote(self.at, leg, peer);
     }
 
@@ -538,7 +538,8 @@ impl World {
     }
 
     fn say(&mut self, name: &str, samples: usize) {
-        self.desk.speech(AGENT, Speech { epoch: 0, item: name.into(), ulaw: vec![0x90; samples], last: true });
+        self.desk
+            .speech(AGENT, Speech { epoch: 0, item: name.into(), voice: Voice::Ulaw(vec![0x90; samples]), last: true });
     }
 
     fn play(&mut self, play: PlayId, code: u8, samples: usize, repeat: bool) {

@@ -35,7 +35,7 @@ fn a_lost_packet_is_waited_for_40_ms_and_then_concealed() {
 
     assert_eq!(line.ingress.stats().lost, 1);
     assert_eq!(line.ingress.stats().concealed, 160);
-    assert_ne!(line.frames[3], [SILENCE; FRAME_SAMPLES]);
+    assert_ne!(line.frames[3], SILENT);
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn when_nothing_comes_the_clock_gives_concealment_then_silence_one_frame_per_tic
     assert_eq!(&per_tick[..7], &[0, 0, 0, 0, 0, 6, 1]);
     assert!(per_tick[7..].iter().all(|frames| *frames == 1));
     let filled = &line.frames[5..];
-    assert!(filled[..3].iter().all(|frame| *frame != [SILENCE; FRAME_SAMPLES]));
-    assert!(filled[3..].iter().all(|frame| *frame == [SILENCE; FRAME_SAMPLES]));
+    assert!(filled[..3].iter().all(|frame| *frame != SILENT));
+    assert!(filled[3..].iter().all(|frame| *frame == SILENT));
     assert_eq!(line.ingress.stats().concealed, 480);
 }
 
@@ -74,7 +74,7 @@ fn before_the_first_packet_there_is_silence() {
         line.tick(tick * 20);
     }
     assert!((49..=50).contains(&line.frames.len()));
-    assert!(line.frames.iter().all(|frame| *frame == [SILENCE; FRAME_SAMPLES]));
+    assert!(line.frames.iter().all(|frame| *frame == SILENT));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn every_ptime_gives_frames_of_20_ms_and_loses_no_sample() {
             line.ingress.packet(now, &header, Arrival::Audio(Codec::Pcmu, &audio), &mut line.frames);
             sent.extend(audio);
         }
-        let got = line.frames.concat();
+        let got: Vec<u8> = line.frames.iter().flat_map(narrow).copied().collect();
         assert_eq!(got.len(), sent.len() / 160 * 160);
         assert!(got == sent[..got.len()], "ptime {} ms", samples / 8);
     }
@@ -101,7 +101,7 @@ fn a_law_comes_out_as_mu_law() {
     let audio: Vec<u8> = (0..160).collect();
     line.ingress.packet(ms(0), &header(0, 0, 1), Arrival::Audio(Codec::Pcma, &audio), &mut line.frames);
     let expected: Vec<u8> = audio.iter().map(|code| alaw_to_ulaw(*code)).collect();
-    assert_eq!(line.frames[0].to_vec(), expected);
+    assert_eq!(narrow(&line.frames[0]).to_vec(), expected);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn silence_suppression_shorter_than_the_idle_time_becomes_silence() {
     line.ingress.packet(ms(80), &header(1, 4 * 160, 1), audio(1).arrival(), &mut line.frames);
 
     assert_eq!(line.frames.len(), 5);
-    assert!(line.frames[1..4].iter().all(|frame| *frame == [SILENCE; FRAME_SAMPLES]));
+    assert!(line.frames[1..4].iter().all(|frame| *frame == SILENT));
 }
 
 #[test]
@@ -192,13 +192,13 @@ fn a_burst_after_an_outage_is_passed_on_and_paid_back_in_silence() {
     for seq in 50..60 {
         frames_at(&mut line, 1200, seq, false);
     }
-    let lead = line.ingress.samples_emitted() as i64 / 8 - 1200;
+    let lead = line.ingress.units_emitted() as i64 / 8 - 1200;
     assert!(lead > 80, "{lead}");
     for seq in 60..200 {
         frames_at(&mut line, u64::from(seq) * 20, seq, seq % 2 == 0);
     }
 
-    let lead = line.ingress.samples_emitted() as i64 / 8 - 4000;
+    let lead = line.ingress.units_emitted() as i64 / 8 - 4000;
     assert!(lead <= 40, "{lead}");
     assert!(line.ingress.stats().shed > 0);
 }
@@ -206,7 +206,7 @@ fn a_burst_after_an_outage_is_passed_on_and_paid_back_in_silence() {
 #[test]
 fn packets_without_audio_or_too_long_are_refused() {
     let mut line = Line::new();
-    for octets in [&[][..], &[0; 481]] {
+    for octets in [&[][..], &[0; 961]] {
         line.ingress.packet(ms(0), &header(0, 0, 1), Arrival::Audio(Codec::Pcmu, octets), &mut line.frames);
     }
     assert_eq!(line.ingress.stats().refused, 2);
@@ -239,20 +239,20 @@ proptest! {
             if now % 20 == 0 {
                 line.tick(now);
             }
-            let lead = line.ingress.samples_emitted() as i64 / 8 - now as i64;
+            let lead = line.ingress.units_emitted() as i64 / 8 - now as i64;
             prop_assert!(lead <= 330, "seed {seed}: {lead} ms ahead at {now}");
         }
         // Each frame of real audio carries its own level; concealment and blending only blur.
         let real: Vec<u16> = line.frames.iter().filter_map(whole).collect();
         prop_assert!(real.windows(2).all(|pair| follows(pair[0], pair[1])), "seed {seed}: {real:?}");
-        let behind = 8_499 - line.ingress.samples_emitted() as i64 / 8;
+        let behind = 8_499 - line.ingress.units_emitted() as i64 / 8;
         prop_assert!(behind.abs() <= 120, "seed {seed}: {behind} ms behind");
     }
 }
 
 struct Line {
     ingress: Ingress,
-    frames: Vec<Frame>,
+    frames: Vec<Sound>,
 }
 
 impl Line {
@@ -274,9 +274,18 @@ impl Line {
     }
 
     fn codes(&self) -> Vec<u8> {
-        self.frames.iter().map(|frame| frame[100]).collect()
+        self.frames.iter().map(|frame| narrow(frame)[100]).collect()
     }
 }
+
+fn narrow(sound: &Sound) -> &Frame {
+    match sound {
+        Sound::Narrow(frame) => frame,
+        Sound::Wide(_) => panic!("G.711 is narrow"),
+    }
+}
+
+const SILENT: Sound = Sound::silence(crate::model::Band::Narrow);
 
 struct Audio([u8; 160]);
 
@@ -297,7 +306,8 @@ fn code(seq: u16) -> u8 {
 }
 
 /// The number a frame carries when all of it but the blended beginning is of one packet.
-fn whole(frame: &Frame) -> Option<u16> {
+fn whole(frame: &Sound) -> Option<u16> {
+    let frame = narrow(frame);
     let code = frame[159];
     (frame[40..].iter().all(|other| *other == code) && (0x80..0xB0).contains(&code)).then(|| u16::from(code - 0x80))
 }

@@ -198,7 +198,7 @@ proptest! {
 }
 
 struct Mouthpiece {
-    playout: Playout,
+    playout: Playout<u8>,
     sent: Vec<u8>,
     heard: Vec<Heard>,
     /// Without the fades, whose octets look like those of other items.
@@ -207,11 +207,11 @@ struct Mouthpiece {
 
 impl Mouthpiece {
     fn new() -> Mouthpiece {
-        Mouthpiece { playout: Playout::default(), sent: Vec::new(), heard: Vec::new(), unfaded: Vec::new() }
+        Mouthpiece { playout: Playout::new(8000), sent: Vec::new(), heard: Vec::new(), unfaded: Vec::new() }
     }
 
     fn say(&mut self, epoch: u32, name: &str, ulaw: &[u8], last: bool) {
-        self.playout.offer(Speech { epoch, item: item(name), ulaw: ulaw.to_vec(), last });
+        self.playout.offer(Piece { epoch, item: item(name), audio: ulaw.to_vec(), last });
     }
 
     fn tick(&mut self) -> bool {

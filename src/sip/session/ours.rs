@@ -28,6 +28,10 @@ pub(super) struct Mine {
     proves: bool,
     /// In the air.
     asking: Option<Asking>,
+    /// Our other requests in the air, so that one that is challenged can be repeated.
+    said: Vec<Said>,
+    /// Our BYE.
+    pub(super) bye: Option<Ask>,
     /// Our last INVITE's ACK, for copies of its 2xx.
     acked: Option<(Ask, Letter)>,
 }
@@ -43,6 +47,15 @@ struct Asking {
     is_wish: bool,
 }
 
+/// A request that has no rules of its own beyond those of its kind.
+#[derive(Debug)]
+struct Said {
+    ask: Ask,
+    letter: Letter,
+    /// How often it has been challenged.
+    challenges: usize,
+}
+
 impl Mine {
     pub(super) fn new(fork: u16) -> Mine {
         Mine {
@@ -54,6 +67,8 @@ impl Mine {
             waits: false,
             proves: false,
             asking: None,
+            said: Vec::new(),
+            bye: None,
             acked: None,
         }
     }
@@ -79,13 +94,38 @@ impl Session {
         self.ask_next(out);
     }
 
-    /// Sends a request that has no rules of its own beyond those of its kind; its answers are not looked at here.
+    /// Sends a request that has no rules of its own beyond those of its kind; but for a challenge, its answers are not
+    /// looked at here.
     pub(in crate::sip) fn ask(&mut self, method: Method, out: &mut Vec<Out>, fill: impl FnOnce(&mut Letter)) -> Ask {
-        let ask = self.mine.next();
         let mut letter = self.dialog.request(method, &self.own);
         fill(&mut letter);
+        self.say(letter, out)
+    }
+
+    pub(super) fn say(&mut self, letter: Letter, out: &mut Vec<Out>) -> Ask {
+        let ask = self.mine.next();
+        self.mine.said.push(Said { ask, letter: letter.clone(), challenges: 0 });
         out.push(Out::Ask(ask, letter));
         ask
+    }
+
+    /// Repeats a request that was challenged, with the proof; `false` when this is no challenge, or no proof would help.
+    fn proves(&mut self, ask: Ask, reply: &Reply, out: &mut Vec<Out>) -> bool {
+        let Some(at) = self.mine.said.iter().position(|said| said.ask == ask) else { return false };
+        if matches!(reply, Reply::Response(response) if response.status.is_provisional()) {
+            return false;
+        }
+        let mut said = self.mine.said.swap_remove(at);
+        said.challenges += 1;
+        let Reply::Response(response) = reply else { return false };
+        let is_challenge = matches!(response.status.code(), 401 | 407) && said.challenges <= limits::SIP_CHALLENGES_MAX;
+        if !is_challenge || !self.dialog.is_challenged(response) {
+            return false;
+        }
+        said.letter = self.dialog.prove(&said.letter);
+        out.push(Out::Ask(ask, said.letter.clone()));
+        self.mine.said.push(said);
+        true
     }
 
     /// Whether an offer of ours waits for its answer.
@@ -145,6 +185,15 @@ impl Session {
         {
             // Their copy of the ACK was lost.
             out.push(Out::Ack(letter.clone()));
+            return;
+        }
+        if ask.fork != self.mine.fork || self.proves(ask, &reply, out) {
+            return;
+        }
+        if self.mine.bye == Some(ask) {
+            if !matches!(&reply, Reply::Response(response) if response.status.is_provisional()) {
+                self.on_bye_done(out);
+            }
             return;
         }
         if self.on_refer_reply(ask, &reply, out) || !self.mine.asking.as_ref().is_some_and(|asking| asking.ask == ask) {

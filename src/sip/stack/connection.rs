@@ -25,8 +25,8 @@ pub(super) enum Event {
     Opened(Arc<[String]>),
     /// A message came.
     Message(Box<Message>),
-    /// What came was no SIP.
-    Garbage,
+    /// What came cannot be read: the octets of the last look. Only writing goes on.
+    Garbage(Bytes),
     /// TLS or WebSocket could not be agreed on; [`Event::Closed`] follows.
     Refused,
     /// It is gone. Nothing follows.
@@ -102,16 +102,29 @@ async fn read(mut reader: impl AsyncRead + Unpin, listen: Listen) {
                 }
             }
         };
-        if !matches!(timeout(listen.arrival, first).await, Ok(Took::Message)) {
-            return;
+        match timeout(listen.arrival, first).await {
+            Ok(Took::Message) => {}
+            Ok(Took::Garbage) => return drain(reader).await,
+            Ok(Took::Octets | Took::End) | Err(_) => return,
         }
     }
     loop {
         let patience = if parser.pending() > 0 { listen.arrival } else { limits::SIP_IDLE_MAX };
-        if listen.take(&mut reader, &mut parser, patience).await == Took::End {
-            return;
+        match listen.take(&mut reader, &mut parser, patience).await {
+            Took::Message | Took::Octets => {}
+            Took::Garbage => return drain(reader).await,
+            Took::End => return,
         }
     }
+}
+
+/// Lets a refusal leave: a socket that is closed with something unread in it takes back what was written.
+async fn drain(mut reader: impl AsyncRead + Unpin) {
+    let rest = async {
+        let mut buffer = [0; READ_LEN];
+        while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
+    };
+    let _ = timeout(limits::SIP_WRITE_MAX, rest).await;
 }
 
 #[derive(PartialEq, Eq)]
@@ -120,6 +133,8 @@ enum Took {
     Message,
     /// Some octets, or a ping.
     Octets,
+    /// What cannot be read, and nothing behind it can be.
+    Garbage,
     /// The connection is done with.
     End,
 }
@@ -128,9 +143,12 @@ impl Listen {
     async fn take(&self, reader: &mut (impl AsyncRead + Unpin), parser: &mut StreamParser, patience: Duration) -> Took {
         let mut buffer = [0; READ_LEN];
         let Ok(Ok(length @ 1..)) = timeout(patience, reader.read(&mut buffer)).await else { return Took::End };
+        let is_whole = parser.pending() == 0;
         let Ok(messages) = parser.push(&buffer[..length]) else {
-            let _ = self.events.send((self.id, Event::Garbage)).await;
-            return Took::End;
+            // The beginning of a request that came in pieces is gone: it cannot be named in an answer.
+            let octets = if is_whole { &buffer[..length] } else { &[] };
+            let _ = self.events.send((self.id, Event::Garbage(Bytes::copy_from_slice(octets)))).await;
+            return Took::Garbage;
         };
         // RFC 5626 §4.4.1: two line ends ask for one.
         if parser.take_keepalives() >= 2

@@ -50,8 +50,6 @@ pub(super) enum Purpose {
     /// Nothing is sent: the dialog wants to know where a name leads.
     Find(DialogId),
     Invite(DialogId),
-    /// Any other request; when a dialog stands here, it hears of the end.
-    Say(Option<DialogId>),
     /// A request within a dialog, which hears of every answer.
     Within(DialogId, Ask),
     /// A question outside of any dialog, whose final answer is reported.
@@ -121,7 +119,7 @@ impl Stack {
     pub(in crate::sip) fn forget_invite(&mut self, id: DialogId) {
         self.ready.retain(|happening| match happening {
             Happening::Report(Report::Response(of, ..) | Report::Failed(of, _) | Report::InviteOver(of)) => *of != id,
-            Happening::Report(Report::Looked(..) | Report::ByeDone(_) | Report::Reply(..) | Report::Answered(..))
+            Happening::Report(Report::Looked(..) | Report::Reply(..) | Report::Answered(..))
             | Happening::Request(_) => true,
         });
         if let Some(errand) = self.inviting.remove(&id).and_then(|errand| self.errands.remove(&errand)) {
@@ -129,11 +127,6 @@ impl Stack {
             // One that was canceled and never answered would wait for ever.
             self.drop_unanswered(errand.branches);
         }
-    }
-
-    /// Sends a request other than INVITE by the first way that works.
-    pub(in crate::sip) fn say(&mut self, request: Request, ways: Vec<Way>, prefer: usize, report: Option<DialogId>) {
-        self.begin(Purpose::Say(report), request, ways, Some(prefer), self.patience());
     }
 
     /// Sends a request that belongs to no dialog, and reports its final answer.
@@ -235,7 +228,7 @@ impl Stack {
         let request = match errand.purpose {
             // The dialog wrote its Contact for the first target.
             Purpose::Invite(_) => self.net.address_anew(&errand.request, &hop, endpoint, &errand.contact),
-            Purpose::Say(_) | Purpose::Within(..) | Purpose::Inquire(_) | Purpose::Ack | Purpose::Find(_) => {
+            Purpose::Within(..) | Purpose::Inquire(_) | Purpose::Ack | Purpose::Find(_) => {
                 self.net.address(&errand.request, &hop, endpoint)
             }
         };
@@ -293,12 +286,11 @@ impl Stack {
                 }
                 match errand.purpose {
                     Purpose::Invite(dialog) => self.on_invite_answer(id, key, dialog, *response),
-                    Purpose::Say(report) if response.status.is_final() => self.on_said(id, report, key, &response),
-                    Purpose::Within(dialog, ask) => self.on_reply(id, dialog, ask, response),
+                    Purpose::Within(dialog, ask) => self.on_reply(id, key, dialog, ask, response),
                     Purpose::Inquire(asker) if response.status.is_final() => {
                         self.on_inquired(id, asker, key, response);
                     }
-                    Purpose::Say(_) | Purpose::Inquire(_) | Purpose::Find(_) | Purpose::Ack => {}
+                    Purpose::Inquire(_) | Purpose::Find(_) | Purpose::Ack => {}
                 }
             }
             TuEvent::Timeout if !branch.is_given_up => self.lose(id, key, Failure::Timeout),
@@ -333,16 +325,16 @@ impl Stack {
         }
     }
 
-    fn on_said(&mut self, id: ErrandId, report: Option<DialogId>, key: &TransactionKey, response: &Response) {
-        let Some(errand) = self.errands.get_mut(&id) else { return };
+    /// Whether another host of the same name is asked instead (RFC 3263 §4.3).
+    pub(super) fn tries_another_host(&mut self, id: ErrandId, key: &TransactionKey, response: &Response) -> bool {
+        let Some(errand) = self.errands.get_mut(&id).filter(|_| is_unavailable(response)) else { return false };
         let at = errand.branches.iter().find(|branch| branch.key == *key).map(|branch| branch.hop.addr);
-        if is_unavailable(response) {
-            errand.hops.retain(|hop| Some(hop.addr) != at);
-            if !errand.hops.is_empty() {
-                return self.try_next(id, Failure::Transport);
-            }
+        errand.hops.retain(|hop| Some(hop.addr) != at);
+        let has_more = !errand.hops.is_empty();
+        if has_more {
+            self.try_next(id, Failure::Transport);
         }
-        self.settle(id, report);
+        has_more
     }
 
     fn on_inquired(&mut self, id: ErrandId, asker: DialogId, key: &TransactionKey, response: Box<Response>) {
@@ -358,7 +350,7 @@ impl Stack {
                 return self.try_next(id, Failure::Transport);
             }
         }
-        self.settle(id, None);
+        self.settle(id);
         self.ready.push_back(Happening::Report(Report::Answered(asker, Ok((response, hop)))));
     }
 
@@ -388,13 +380,12 @@ impl Stack {
                 self.ready.push_back(Happening::Report(Report::Failed(dialog, failure)));
                 self.end_if_over(id);
             }
-            Purpose::Say(report) => self.settle(id, report),
             Purpose::Within(dialog, ask) => {
-                self.settle(id, None);
+                self.settle(id);
                 self.ready.push_back(Happening::Report(Report::Reply(dialog, ask, Reply::Lost)));
             }
             Purpose::Inquire(asker) => {
-                self.settle(id, None);
+                self.settle(id);
                 self.ready.push_back(Happening::Report(Report::Answered(asker, Err(failure))));
             }
             Purpose::Ack => {
@@ -403,12 +394,9 @@ impl Stack {
         }
     }
 
-    pub(super) fn settle(&mut self, id: ErrandId, report: Option<DialogId>) {
+    pub(super) fn settle(&mut self, id: ErrandId) {
         if let Some(errand) = self.errands.remove(&id) {
             self.clockwork.clear(errand.silence);
-        }
-        if let Some(dialog) = report {
-            self.ready.push_back(Happening::Report(Report::ByeDone(dialog)));
         }
     }
 
@@ -435,12 +423,7 @@ impl Stack {
                 self.ready.push_back(Happening::Report(Report::Reply(dialog, ask, Reply::Over)));
             }
             // The others are over with their first final answer.
-            Purpose::Invite(_)
-            | Purpose::Within(..)
-            | Purpose::Inquire(_)
-            | Purpose::Find(_)
-            | Purpose::Say(_)
-            | Purpose::Ack => {}
+            Purpose::Invite(_) | Purpose::Within(..) | Purpose::Inquire(_) | Purpose::Find(_) | Purpose::Ack => {}
         }
     }
 

@@ -77,8 +77,6 @@ pub(super) enum Report {
     Failed(DialogId, Failure),
     /// Our INVITE can get no further answer.
     InviteOver(DialogId),
-    /// Our BYE was answered, or never will be.
-    ByeDone(DialogId),
     /// What came of another request within a dialog.
     Reply(DialogId, Ask, Reply),
     /// The final answer to a question outside of any dialog, and the hop it came from; or why there is none.
@@ -92,7 +90,6 @@ impl Report {
             | Report::Response(id, ..)
             | Report::Failed(id, _)
             | Report::InviteOver(id)
-            | Report::ByeDone(id)
             | Report::Reply(id, ..)
             | Report::Answered(id, _) => *id,
         }

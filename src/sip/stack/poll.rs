@@ -120,7 +120,7 @@ impl Stack {
     fn on_connection(&mut self, id: ConnectionId, event: Event, now: Instant) {
         match event {
             Event::Opened(names) => self.links.opened(id, names),
-            Event::Garbage => Counts::add(&self.counts.garbage),
+            Event::Garbage(octets) => self.on_garbage(id, &octets, now),
             Event::Refused => Counts::add(&self.counts.handshakes_failed),
             Event::Message(message) => {
                 // One that was forgotten meanwhile had its queue full; what it still says has nowhere to be answered.
@@ -135,6 +135,24 @@ impl Stack {
                     self.on_lost(&key, now);
                 }
             }
+        }
+    }
+
+    /// Framing is lost, so the connection is closed; a peer that we know is told why.
+    fn on_garbage(&mut self, id: ConnectionId, octets: &[u8], now: Instant) {
+        Counts::add(&self.counts.garbage);
+        let Some(connection) = self.links.connection(id) else { return };
+        let is_known = self.links.gate.knows(connection.hop.addr.ip()) || !connection.tls_names.is_empty();
+        // Octets that begin with a good message do not say what was wrong behind it.
+        if is_known && parse_datagram(Bytes::copy_from_slice(octets), &self.limits).is_err() {
+            let peer = connection.hop.addr;
+            tracing::warn!(%peer, "a peer sent what cannot be read, and its connection is closed");
+            if let Some(refusal) = unreadable::refusal(octets, &new_token()) {
+                self.links.send(Route::Stream(id), refusal.into());
+            }
+        }
+        for key in self.links.forget(id) {
+            self.on_lost(&key, now);
         }
     }
 

@@ -91,12 +91,10 @@ impl Frames {
             }
             return true;
         }
-        match parse_frame(frame, &self.limits) {
+        match parse_frame(frame.clone(), &self.limits) {
             Ok(message) => self.events.send((self.id, Event::Message(Box::new(message)))).await.is_ok(),
-            Err(_) => {
-                let _ = self.events.send((self.id, Event::Garbage)).await;
-                false
-            }
+            // One frame is one message (RFC 7118 §5), so whoever wrote it is told; the stack closes.
+            Err(_) => self.events.send((self.id, Event::Garbage(frame))).await.is_ok(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::super::dialog::{Ask, Reply};
+use super::super::digest::{Digest, Login};
 use super::super::event::Terms;
 use super::*;
 use crate::trunk::Reliable;
@@ -14,7 +15,6 @@ use crate::trunk::Reliable;
 struct World {
     timers: BTreeSet<Timer>,
     asks: Vec<(Ask, Request)>,
-    byes: usize,
     overs: usize,
     endings: usize,
     /// The final answer to the first INVITE; it may be repeated, but not changed.
@@ -43,7 +43,6 @@ impl World {
                     self.timers.remove(&timer);
                 }
                 Out::Ask(ask, letter) => self.asks.push((ask, letter.request)),
-                Out::Bye(_) => self.byes += 1,
                 Out::Over => self.overs += 1,
                 Out::Tell(
                     SipEvent::Ended { .. }
@@ -64,7 +63,7 @@ impl World {
                         assert_eq!(*self.answer.get_or_insert(status), status, "a second final answer");
                     }
                 }
-                Out::Invite(_) | Out::Cancel(_) | Out::Ack(_) | Out::Farewell(_) | Out::Tell(_) => {}
+                Out::Invite(_) | Out::Cancel(_) | Out::Ack(_) | Out::Tell(_) => {}
             }
         }
     }
@@ -79,6 +78,19 @@ fn inner(method: &str, cseq: u32, extra: &str, sdp: Option<&str>) -> Request {
          Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ))
+}
+
+fn login() -> Login {
+    Login { username: "alice".to_owned(), password: crate::model::Secret::new("open sesame"), realm: None }
+}
+
+/// A request is challenged, now and then with a nonce that was only too old.
+fn challenge(asked: &Request, step: usize) -> Reply {
+    let mut response = message::respond(asked, [401, 407][step % 2], Some("theirs"));
+    let name = [sipx_sip::HeaderName::WwwAuthenticate, sipx_sip::HeaderName::ProxyAuthenticate][step % 2].clone();
+    let stale = ["", ", stale=true"][step % 3 / 2];
+    message::put(&mut response.headers, name, format!("Digest realm=\"r\", nonce=\"{step}\"{stale}"));
+    Reply::Response(Box::new(response))
 }
 
 fn offer(step: usize) -> String {
@@ -101,7 +113,7 @@ proptest! {
         let mut uas = Uas::invited(birth(), request(&text), &mut out).unwrap();
         let key = |request: &Request| TransactionKey::from_request(request).unwrap();
         let rules = SessionRules { reliable: Reliable::Supported, ..SessionRules::default() };
-        let terms = Terms { rules, sdp: Some(SDP.to_owned()), ..Terms::default() };
+        let terms = Terms { rules, sdp: Some(SDP.to_owned()), credentials: Some(login()), ..Terms::default() };
         uas.on_command(SipCommand::Adopt(Box::new(terms)), &mut out);
         world.take(&mut out);
         let mut cseq = 1;
@@ -136,7 +148,7 @@ proptest! {
                     let status = [200, 491, 488, 422, 481, 500][step % 6];
                     uas.on_reply(ask, Reply::Response(Box::new(answer(&asked, status, "theirs"))), &mut out);
                 },
-                _ => if world.byes > 0 { world.byes -= 1; uas.on_bye_done(&mut out) },
+                _ => if let Some((ask, asked)) = world.asks.pop() { uas.on_reply(ask, challenge(&asked, step), &mut out) },
             }
             world.take(&mut out);
             if world.overs > 0 { break }
@@ -145,8 +157,7 @@ proptest! {
         world.take(&mut out);
         for _ in 0..200 {
             if world.overs > 0 { break }
-            if world.byes > 0 { world.byes -= 1; uas.on_bye_done(&mut out) }
-            else if let Some((ask, _)) = world.asks.pop() { uas.on_reply(ask, Reply::Lost, &mut out) }
+            if let Some((ask, _)) = world.asks.pop() { uas.on_reply(ask, Reply::Lost, &mut out) }
             else if let Some(timer) = world.next_timer() { uas.on_timer(timer, &mut out) }
             world.take(&mut out);
         }
@@ -159,6 +170,7 @@ proptest! {
         let (mut uac, invite) = dialled();
         let (mut out, mut world) = (Vec::new(), World::default());
         let mut rseq = 10;
+        uac.log_in(Digest::new(Some(login()), "seed"));
         for (step, what) in script.into_iter().enumerate() {
             let tag = ["bob", "eve"][step % 2];
             let reliable = |rseq: u32, tag: &str, sdp: bool| {
@@ -197,7 +209,7 @@ proptest! {
                     let status = [200, 491, 488, 422, 481, 500][step % 6];
                     uac.on_reply(ask, Reply::Response(Box::new(answer(&asked, status, tag))), &mut out);
                 },
-                _ => if world.byes > 0 { world.byes -= 1; uac.on_bye_done(&mut out) },
+                _ => if let Some((ask, asked)) = world.asks.pop() { uac.on_reply(ask, challenge(&asked, step), &mut out) },
             }
             world.take(&mut out);
             if world.overs > 0 { break }
@@ -206,8 +218,7 @@ proptest! {
         world.take(&mut out);
         for _ in 0..200 {
             if world.overs > 0 { break }
-            if world.byes > 0 { world.byes -= 1; uac.on_bye_done(&mut out) }
-            else if let Some((ask, _)) = world.asks.pop() { uac.on_reply(ask, Reply::Lost, &mut out) }
+            if let Some((ask, _)) = world.asks.pop() { uac.on_reply(ask, Reply::Lost, &mut out) }
             else if let Some(timer) = world.next_timer() { uac.on_timer(timer, &mut out) }
             else { uac.on_invite_over(&mut out) }
             world.take(&mut out);
