@@ -21,6 +21,7 @@ pub(crate) fn sdp(octets: &[u8]) {
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         session_id: 1,
         version: 1,
+        keyring: sdp::Keyring::default(),
     };
     let _ = sdp::accept(&local, octets);
     let Ok(offer) = sdp::Offer::parse(octets) else { return };

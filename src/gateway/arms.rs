@@ -27,9 +27,9 @@ use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playi
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
 use crate::config::Config;
-use crate::media::{CallMedia, MediaError, RtpPeer};
-use crate::model::{Address, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
-use crate::sdp::{self, Agreed, Local};
+use crate::media::{CallMedia, MediaError, Reports, RtpPeer};
+use crate::model::{Address, CallId, Codec, LegId, MediaSecurity, Party, Pii, PlayId, RunId, Vars};
+use crate::sdp::{self, Agreed, Keyring, Local, SdpError};
 use crate::sip::{Dial, DialogId, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 use crate::trunk::{Presented, Trunk, present};
@@ -65,6 +65,8 @@ pub(super) struct Arms {
     /// Trunks of legs that did not come by the caller's.
     trunks: HashMap<LegId, String>,
     /// The REFER that the heart is thinking about.
+    /// Why the caller's offer cannot be answered.
+    misfit: Option<SdpError>,
     referral: Option<Box<Refer>>,
     /// Who is at the door while the heart thinks about it.
     pub(super) guest: Option<Guest>,
@@ -99,6 +101,8 @@ pub(super) struct CallerLeg {
     pub(super) dialog: DialogId,
     pub(super) local: Local,
     pub(super) answer: Option<Answer>,
+    /// Why there is none.
+    pub(super) misfit: Option<SdpError>,
     /// What it uses of its trunk.
     pub(super) pass: Pass,
     pub(super) came: Came,
@@ -140,6 +144,7 @@ impl Arms {
             recording: None,
             noted: None,
             owes_description: false,
+            misfit: caller.misfit,
             _pass: caller.pass,
             came: caller.came,
             trunks: HashMap::new(),
@@ -272,6 +277,13 @@ impl Arms {
             dtmf_in: agreed.dtmf_in,
             packet_ms: agreed.ptime_ms,
             is_held: !agreed.direction.sends(),
+            keys: agreed.keys,
+            reports: Reports {
+                every: self.config.gateway.media.rtcp_interval,
+                are_muxed: agreed.rtcp_muxed,
+                to: agreed.rtcp,
+                are_extended: agreed.rtcp_extended,
+            },
             ..RtpPeer::new(agreed.codec, agreed.payload_type, agreed.remote)
         };
         if let Err(error) = self.media.set_remote(leg, peer) {
@@ -327,6 +339,9 @@ impl Arms {
 
     /// For a caller whose offer has nothing that we know.
     fn spoken_here(&self) -> String {
+        if let Some(misfit @ (SdpError::Profile | SdpError::Unprotected | SdpError::NoKeys)) = self.misfit {
+            return misfit.to_string();
+        }
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };
         let codecs: Vec<String> = local.codecs.iter().map(Codec::to_string).collect();
         format!("no audio in common; taken are {}", codecs.join(", "))
@@ -406,6 +421,12 @@ impl Arms {
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
         let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
         let local = local(&self.house, codecs, opened.port(), session_id);
+        let security = trunk.map_or(MediaSecurity::Off, |trunk| trunk.media_security);
+        let local = Local { keyring: keyring(security), ..local };
+        if security != MediaSecurity::Off {
+            let expected = self.media.expect_keys(leg);
+            self.check_media(leg, expected);
+        }
         self.dialling.insert(leg, dialling);
         self.place(leg, local, dial).await;
     }
@@ -428,6 +449,8 @@ impl Arms {
         }
         let Some(dial) = dialling.next() else { return Some(cause) };
         let Some(LegWire::Sip { dialog, local, .. }) = self.legs.remove(&leg) else { return Some(cause) };
+        // Another gateway may be somebody else's: it gets keys of its own.
+        let local = Local { keyring: keyring(local.keyring.wanted()), ..local };
         self.house.registry.remove_dialog(dialog);
         self.place(leg, local, dial).await;
         None
@@ -565,7 +588,19 @@ fn failed(leg: LegId, cause: Cause) -> Event {
 /// Our side of a leg's description.
 pub(super) fn local(house: &House, codecs: Vec<Codec>, port: u16, session_id: u64) -> Local {
     let address = house.config().gateway.media.address;
-    Local { address, port, codecs, session_id, version: session_id }
+    Local { address, port, codecs, session_id, version: session_id, keyring: Keyring::default() }
+}
+
+/// New keys for a leg.
+///
+/// # Panics
+/// When the system has no randomness, without which nothing may be protected.
+pub(super) fn keyring(wanted: MediaSecurity) -> Keyring {
+    let mut secret = [0; 32];
+    if wanted != MediaSecurity::Off {
+        getrandom::fill(&mut secret).expect("the system has randomness, because the gateway started with it");
+    }
+    Keyring::new(wanted, secret)
 }
 
 /// The store notes an open call in under a millisecond; see `answer`.

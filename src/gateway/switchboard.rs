@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::admission::Admission;
-use super::arms::{Answer, Arms, CallerLeg, guest, local};
+use super::arms::{Answer, Arms, CallerLeg, guest, keyring, local};
 use super::clock::{now, unix_ms};
 use super::dialling;
 use super::finish::agent_of;
@@ -22,9 +22,9 @@ use super::registry::Door;
 use super::translate;
 use crate::call::{Cause, Event};
 use crate::config::Config;
-use crate::model::{CallId, LegId, Verification};
+use crate::model::{CallId, LegId, MediaSecurity, Verification};
 use crate::route::Asked;
-use crate::sdp::{self, Offer};
+use crate::sdp::{self, Local, Offer};
 use crate::sip::{DialogId, Invite, Login, SipCommand, SipEvent, Terms};
 use crate::store::{CallOpen, Direction};
 use crate::trunk::{Trunk, arrive};
@@ -197,7 +197,7 @@ impl Switchboard {
             Err(error) if error.is_malformed() => {
                 return self.refuse(dialog, Cause::BadRequest.status(), None, "bad_sdp").await;
             }
-            Err(_) => Err(()),
+            Err(error) => Err(error),
             Ok(Some(mut offer)) if trunk.leads_codecs => {
                 offer.prefer(&trunk.codecs);
                 Ok(Some(offer))
@@ -230,14 +230,23 @@ impl Switchboard {
             }
         };
         let local = local(&self.house, trunk.codecs.clone(), port, session_id);
+        let local = Local { keyring: keyring(trunk.media_security), ..local };
         let answer = match &offer {
-            Ok(Some(offer)) => {
-                sdp::answer(offer, &local).ok().map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) })
-            }
+            Ok(Some(offer)) => sdp::answer(offer, &local).map(|(agreed, sdp)| Answer { sdp, agreed: Some(agreed) }),
             // No description yet: ours is the offer, and theirs comes with the ACK.
-            Ok(None) => Some(Answer { sdp: sdp::offer(&local), agreed: None }),
-            Err(()) => None,
+            Ok(None) => Ok(Answer { sdp: sdp::offer(&local), agreed: None }),
+            Err(error) => Err(*error),
         };
+        let (answer, misfit) = match answer {
+            Ok(answer) => (Some(answer), None),
+            Err(misfit) => (None, Some(misfit)),
+        };
+        let is_plain =
+            answer.as_ref().and_then(|answer| answer.agreed.as_ref()).is_some_and(|agreed| agreed.keys.is_none());
+        let may_be_keyed = trunk.media_security != MediaSecurity::Off && !is_plain;
+        if may_be_keyed && media.expect_keys(LegId::CALLER).is_err() {
+            return self.refuse(dialog, Cause::Overload.status(), Some(5), "no_rtp_port").await;
+        }
         let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
         let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
         let credentials = self.credentials(trunk);
@@ -261,7 +270,7 @@ impl Switchboard {
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let (party, came) = (invitation.caller.clone(), translate::came(&invite));
-        let caller = CallerLeg { party, dialog, local, answer, pass, came };
+        let caller = CallerLeg { party, dialog, local, answer, misfit, pass, came };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);
         self.calls.spawn(LiveCall::new(arms).live(Event::Invited(invitation)));
     }

@@ -581,6 +581,7 @@ mod tests {
             country: country.map(str::to_owned),
             codecs: Vec::new(),
             leads_codecs: false,
+            media_security: crate::model::MediaSecurity::Off,
             inbound: Inbound::default(),
             outbound: Some(outbound),
             registration: None,

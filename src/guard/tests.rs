@@ -465,6 +465,7 @@ fn networks(id: &str, allowed: &[&str]) -> Trunk {
         country: None,
         codecs: Vec::new(),
         leads_codecs: false,
+        media_security: crate::model::MediaSecurity::Off,
         inbound: Inbound {
             allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
             ..Inbound::default()

@@ -85,7 +85,8 @@ impl Reception {
     }
 
     /// Interarrival jitter in units of the clock.
-    pub(super) fn jitter(&self) -> u32 {
+    #[cfg(test)]
+    fn jitter(&self) -> u32 {
         self.source.as_ref().map_or(0, |source| source.jitter >> 4)
     }
 

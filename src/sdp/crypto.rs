@@ -4,7 +4,7 @@
 //! if they were of an unknown suite: with a master key identifier, with a lifetime below that of a long call, or with a
 //! session parameter that switches protection off.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -70,6 +70,102 @@ impl Crypto {
     pub fn write(&self, out: &mut String) {
         let key = BASE64.encode(self.key.key_and_salt());
         let _ = write!(out, "a=crypto:{} {} inline:{key}\r\n", self.tag, self.key.suite());
+    }
+}
+
+/// How our side wants audio protected, and what its keys are made of. It prints without the latter.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Keyring {
+    wanted: MediaSecurity,
+    secret: Vec<u8>,
+    /// Lines that we wrote before, whose keys stay.
+    before: Vec<Crypto>,
+}
+
+impl Keyring {
+    /// Keys made of a random secret of this leg alone.
+    pub fn new(wanted: MediaSecurity, secret: [u8; 32]) -> Keyring {
+        Keyring { wanted, secret: secret.to_vec(), before: Vec::new() }
+    }
+
+    /// As a description of ours left it. What was agreed under protection stays under it; only what we had offered to
+    /// whoever can may come back plain. A suite that is chosen anew gets a key made of the one before.
+    pub(super) fn after(profile: Profile, ours: &[Crypto]) -> Keyring {
+        let wanted = match (profile, ours) {
+            (_, []) => MediaSecurity::Off,
+            (Profile::Plain, [_, _, ..]) => MediaSecurity::Optional,
+            (Profile::Protected, _) | (Profile::Plain, [_]) => MediaSecurity::Required,
+        };
+        let secret = ours.first().map(|line| line.key.key_and_salt().to_vec()).unwrap_or_default();
+        Keyring { wanted, secret, before: ours.to_vec() }
+    }
+
+    /// What is wanted.
+    pub fn wanted(&self) -> MediaSecurity {
+        self.wanted
+    }
+
+    fn key(&self, suite: SrtpSuite) -> SrtpKey {
+        let known = self.before.iter().find(|line| line.key.suite() == suite);
+        known.map_or_else(|| key_of(&self.secret, suite), |line| line.key)
+    }
+
+    /// The lines of an offer of ours.
+    pub(super) fn offered(&self) -> Vec<Crypto> {
+        match self.wanted {
+            MediaSecurity::Off => Vec::new(),
+            MediaSecurity::Optional | MediaSecurity::Required if !self.before.is_empty() => self.before.clone(),
+            MediaSecurity::Optional | MediaSecurity::Required => offered(&self.secret, &SUITES_OFFERED),
+        }
+    }
+
+    /// The profile of an offer of ours. RFC 4568 §6.1 has keys beside `RTP/SAVP` alone; beside `RTP/AVP` they are what
+    /// telephones call best effort: who does not know them passes them over, and one offer is enough.
+    pub(super) fn profile(&self) -> Profile {
+        match self.wanted {
+            MediaSecurity::Required => Profile::Protected,
+            MediaSecurity::Optional | MediaSecurity::Off => Profile::Plain,
+        }
+    }
+
+    /// Answers an offer of keys.
+    pub(super) fn choose(&self, profile: Profile, theirs: &[Crypto]) -> Result<Option<Protection>, Unprotectable> {
+        choose(self.wanted, profile, theirs, |suite| self.key(suite))
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyring({:?})", self.wanted)
+    }
+}
+
+/// What else an audio stream says beside its codecs; it is the same in offers and answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attire {
+    pub(super) profile: Profile,
+    pub(super) crypto: Vec<Crypto>,
+    /// RTCP on the port of audio (RFC 5761).
+    pub(super) is_muxed: bool,
+    /// Extended reports (RFC 3611 §5.1).
+    pub(super) is_extended: bool,
+}
+
+impl Attire {
+    /// Puts it on the stream that `text` ends with, which begins at `start`.
+    pub(super) fn put_on(&self, text: &mut String, start: usize) {
+        if self.profile == Profile::Protected
+            && let Some(at) = text[start..].find(" RTP/AVP ")
+        {
+            text.replace_range(start + at..start + at + " RTP/AVP ".len(), " RTP/SAVP ");
+        }
+        self.crypto.iter().for_each(|line| line.write(text));
+        if self.is_muxed {
+            text.push_str("a=rtcp-mux\r\n");
+        }
+        if self.is_extended {
+            text.push_str("a=rtcp-xr:voip-metrics\r\n");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod revise;
 #[cfg(test)]
 mod tests;
 
+pub use crypto::Keyring;
 pub use negotiate::{Agreed, Direction, Local, accept, answer, offer};
 pub use offer::{Offer, SdpError};
 pub use revise::{follow, reanswer, reanswer_with, reoffer, settle};

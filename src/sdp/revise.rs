@@ -1,6 +1,7 @@
 //! Descriptions in the middle of a call: what they offer anew, what we offer anew, and how each follows the one before
 //! (RFC 3264 §8).
 
+use super::crypto::Keyring;
 use super::negotiate::{self, Agreed, Direction, Local};
 use super::offer::{Audio, Offer, SdpError, Stream};
 use super::print;
@@ -57,7 +58,10 @@ pub fn reoffer(previous: &str, codecs: &[Codec]) -> Result<String, SdpError> {
             match stream {
                 Stream::Usable(_) if !is_written => {
                     let dtmf = Some(audio.dtmf.unwrap_or(negotiate::DTMF_OFFERED));
+                    let start = text.len();
                     print::audio(&mut text, local.port, &voice, dtmf, Direction::SendRecv);
+                    // Keys, and what else was agreed, stay as they are (RFC 4568 §7.1.4).
+                    audio.attire.put_on(&mut text, start);
                     is_written = true;
                 }
                 Stream::Usable(_) => print::declined(&mut text, "audio", "RTP/AVP", "0"),
@@ -93,8 +97,9 @@ pub fn settle(ours: &str, theirs: &[u8]) -> Result<Agreed, SdpError> {
     let answer = Offer::parse(theirs)?;
     let audio = answer.usable().next().ok_or(SdpError::NoAudio)?;
     let agreed = negotiate::agree(audio, &local)?;
+    let keys = negotiate::settled(local.keyring.wanted(), &offered.attire.crypto, audio)?;
     // Digits come to us under the number that we gave, and go out under theirs.
-    Ok(Agreed { dtmf_in: agreed.dtmf.and(offered.dtmf), ..agreed })
+    Ok(Agreed { dtmf_in: agreed.dtmf.and(offered.dtmf), keys, ..agreed })
 }
 
 fn read_ours(text: &str) -> Result<(Local, Audio), SdpError> {
@@ -106,6 +111,7 @@ fn read_ours(text: &str) -> Result<(Local, Audio), SdpError> {
         codecs: audio.codecs.iter().map(|(codec, _)| *codec).collect(),
         session_id: session.origin.session_id,
         version: session.origin.session_version,
+        keyring: Keyring::after(audio.attire.profile, &audio.attire.crypto),
     };
     Ok((local, audio))
 }
@@ -189,6 +195,13 @@ mod tests {
 
     fn local() -> Local {
         let codecs = vec![Codec::Pcmu, Codec::Pcma];
-        Local { address: "192.0.2.9".parse().unwrap(), port: 30000, codecs, session_id: 7, version: 1 }
+        Local {
+            address: "192.0.2.9".parse().unwrap(),
+            port: 30000,
+            codecs,
+            session_id: 7,
+            version: 1,
+            keyring: Keyring::default(),
+        }
     }
 }

@@ -20,6 +20,10 @@ fn a_plain_offer_is_answered_with_one_codec_and_digits() {
         remote: "192.0.2.10:49170".parse().unwrap(),
         ptime_ms: 20,
         direction: Direction::SendRecv,
+        keys: None,
+        rtcp_muxed: false,
+        rtcp: None,
+        rtcp_extended: false,
     };
     assert_eq!(agreed, expected);
     assert_eq!(
@@ -263,7 +267,7 @@ fn line() -> impl Strategy<Value = String> {
 
 fn local() -> Local {
     let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
-    Local { address, port: 30000, codecs: vec![Pcmu, Pcma], session_id: 77, version: 1 }
+    Local { address, port: 30000, codecs: vec![Pcmu, Pcma], session_id: 77, version: 1, keyring: Keyring::default() }
 }
 
 fn text(lines: &str) -> String {

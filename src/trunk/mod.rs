@@ -14,7 +14,7 @@ pub mod registrar;
 use std::time::Duration;
 
 use crate::actions::{SecretRef, Template};
-use crate::model::{Address, Codec};
+use crate::model::{Address, Codec, MediaSecurity};
 
 pub use arrival::{Arrival, Believed, Shown, arrive};
 pub use network::Cidr;
@@ -35,6 +35,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Our order counts in answers as well, not the peer's.
     pub leads_codecs: bool,
+    /// How audio between us and it is protected.
+    pub media_security: MediaSecurity,
     /// Who may call us from it.
     pub inbound: Inbound,
     /// How we call out through it; `None`: we do not.
@@ -358,6 +360,7 @@ pub(crate) mod tests {
             country: Some("IT".to_owned()),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             leads_codecs: false,
+            media_security: MediaSecurity::Off,
             inbound: Inbound::default(),
             outbound: None,
             registration: None,

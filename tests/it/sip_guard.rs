@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringback::actions::SecretRef;
 use ringback::guard::{Access, Contacts, InForce, Protection, Strangers};
-use ringback::model::Secret;
+use ringback::model::{MediaSecurity, Secret};
 use ringback::sip::{By, SipCommand, SipConfig, SipEvent};
 use ringback::trunk::{Credentials, IdentityRules, Inbound, ReferRules, SessionRules, Trunk, TrunkLimits};
 use tokio::net::{TcpSocket, UdpSocket};
@@ -344,6 +344,7 @@ pub(crate) fn trunk(id: &str, inbound: Inbound) -> Trunk {
         country: None,
         codecs: Vec::new(),
         leads_codecs: false,
+        media_security: MediaSecurity::Off,
         inbound,
         outbound: None,
         registration: None,

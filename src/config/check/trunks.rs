@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{At, Check, Mistake, code};
 use crate::config::raw;
-use crate::model::{Address, Codec, limits};
+use crate::model::{Address, Codec, MediaSecurity, limits};
 use crate::trunk::{
     Anonymous, CallerPolicy, Cidr, Credentials, Dialling, HeaderIn, HeaderOut, IdentityRules, Inbound, NumberFormat,
     Outbound, ReferRules, ReferSend, Reliable, SessionRules, Signing, Trunk, TrunkLimits, Verify, numbers,
@@ -41,6 +41,11 @@ impl Check<'_> {
                 country,
                 codecs: self.codecs(&at.key("codecs"), file.codecs.as_deref().unwrap_or(&CODECS)),
                 leads_codecs: file.codecs.is_some(),
+                media_security: match file.media_security {
+                    raw::MediaSecurity::Off => MediaSecurity::Off,
+                    raw::MediaSecurity::Optional => MediaSecurity::Optional,
+                    raw::MediaSecurity::Required => MediaSecurity::Required,
+                },
                 inbound: inbound.unwrap_or_default(),
                 outbound,
                 registration,

@@ -24,6 +24,9 @@ pub struct TrunkFile {
     /// and in answers the peer's order.
     #[schemars(length(min = 1, max = 2))]
     pub codecs: Option<Vec<Codec>>,
+    /// How audio is protected, in both directions: SRTP with keys in the session description (SDES). Keys are only as
+    /// secret as the signalling, so use TLS with it.
+    pub media_security: MediaSecurity,
     /// What the peer says of a caller is believed: `P-Asserted-Identity`, `Remote-Party-ID`, forwarding headers and
     /// verification results. Only for a carrier or PBX that takes these headers away from its own customers.
     pub trusted: bool,
@@ -51,6 +54,19 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law: everywhere else.
     Pcma,
+}
+
+/// How audio is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaSecurity {
+    /// Not at all. A call that insists on protection is refused with 488.
+    #[default]
+    Off,
+    /// When the peer can: keys are offered beside plain RTP, and taken beside plain and protected RTP.
+    Optional,
+    /// Always: RTP/SAVP is offered, and a call without keys is refused with 488.
+    Required,
 }
 
 /// Calls from a trunk: at least one way to recognise them.

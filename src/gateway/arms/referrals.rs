@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use metrics::counter;
 use tracing::warn;
 
-use super::{Arms, LegWire, failed, local};
+use super::{Arms, LegWire, failed, keyring, local};
 use crate::call::{Cause, Event, ReferProgress};
 use crate::config::Destination;
 use crate::gateway::clock::unix_ms;
 use crate::gateway::mailbox::Post;
 use crate::gateway::registry::Door;
 use crate::media::RtpPeer;
-use crate::model::{Address, Codec, LegId, Pii};
+use crate::model::{Address, Codec, LegId, MediaSecurity, Pii};
 use crate::route::Asked;
-use crate::sdp::{self, Offer};
+use crate::sdp::{self, Local, Offer};
 use crate::sip::{Dial, DialogId, Invite, Refer, ReferOrder, SipCommand};
 use crate::trunk::{Trunk, numbers};
 
@@ -192,7 +192,9 @@ impl Arms {
                 let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
                 let codecs = self.config.trunks.get(&trunk).map(|trunk| trunk.codecs.clone());
                 let codecs = codecs.unwrap_or_else(|| vec![Codec::Pcmu, Codec::Pcma]);
+                let security = self.config.trunks.get(&trunk).map_or(MediaSecurity::Off, |trunk| trunk.media_security);
                 let local = local(&self.house, codecs, opened.port(), session_id);
+                let local = Local { keyring: keyring(security), ..local };
                 let offer = sdp.as_deref().map(Offer::parse).transpose();
                 let answer = offer.ok().flatten().and_then(|offer| sdp::answer(&offer, &local).ok());
                 let Some((agreed, answer)) = answer else {
