@@ -425,7 +425,8 @@ mod tests {
         assert_eq!(send(0, 100, 1000).fraction_lost, 2, "one of a hundred");
         let half = send(100, 200, 4);
         assert_eq!((half.fraction_lost, half.lost), (62, 25), "24 of 99: the last one may still come");
-        assert_eq!(send(200, 300, 1000).fraction_lost, 0);
+        assert_eq!(send(200, 300, 1000).fraction_lost, 2, "that one did not come");
+        assert_eq!(send(300, 400, 1000).fraction_lost, 0);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::model::Time;
 #[derive(Debug)]
 pub(super) struct Reporter {
     dice: u64,
-    cname: String,
+    /// Sixteen hexadecimal digits.
+    cname: [u8; 16],
     /// Mean time between two reports; `None`: none are sent.
     interval: Option<Duration>,
     due: Option<Time>,
@@ -58,7 +59,8 @@ impl Reporter {
     /// (RFC 7022 §4.2), and the same for the life of the leg.
     pub(super) fn new(seed: u64) -> Reporter {
         let mut dice = seed ^ 0x5EED_0FC0_FFEE_0001;
-        let cname = format!("{:016x}", roll(&mut dice));
+        let name = roll(&mut dice);
+        let cname = std::array::from_fn(|at| b"0123456789abcdef"[(name >> (at * 4)) as usize & 15]);
         Reporter { dice, cname, interval: None, due: None, sent_before: 0, heard: None, round_trip: None, far: None }
     }
 
@@ -112,7 +114,8 @@ impl Reporter {
             packets: figures.packets as u32,
             octets: figures.octets as u32,
         });
-        Report { ssrc: figures.ssrc, cname: &self.cname, sent, block, voip, is_leaving }.write(out);
+        let cname = std::str::from_utf8(&self.cname).unwrap_or_default();
+        Report { ssrc: figures.ssrc, cname, sent, block, voip, is_leaving }.write(out);
     }
 
     /// Takes what the other side reported.

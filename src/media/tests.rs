@@ -15,6 +15,7 @@ use crate::model::{
 mod desk;
 mod ingress;
 mod playout;
+mod secure;
 
 const SILENCE: u8 = 0xFF;
 

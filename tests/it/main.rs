@@ -20,6 +20,7 @@ mod interop_dialogs;
 mod interop_digest;
 mod interop_kamailio;
 mod interop_sipp;
+mod interop_srtp;
 mod interop_tls;
 mod ladders;
 mod licences;
