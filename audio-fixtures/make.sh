@@ -22,6 +22,7 @@ for name in Ada Grace Alan there; do
     say "names/$name.wav" "$name"
 done
 say welcome.wav "Welcome to Analytical Engines. You are speaking with a computer, and this call is recorded."
+say may-we-record.wav "May we record this call? Press one to agree."
 say menu.wav "For the state of your order, press one. For a colleague, press two."
 say no-match.wav "I did not get that."
 say waiting.wav "One moment, I am looking that up."

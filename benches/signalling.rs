@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench signalling`, with SIPp installed. One process is pinned to the first core, SIPp to the second.
 //! First the SIP room by itself, which answers at once (this program again, as a child); then a whole gateway with its
-//! store and journals. It prints each figure with its target; it fails only when it cannot measure. `RINGBACK_CALLS`
+//! store and journals, whose calls are answered by the echo. It prints each figure with its target; it fails only when it cannot measure. `RINGBACK_CALLS`
 //! is the number of calls for the memory's slope (20,000 unless it says otherwise).
 
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock and keeps time")]
@@ -51,20 +51,54 @@ fn main() {
     idle(answerer.child.id(), answerer.at);
     drop(answerer);
 
-    println!("the whole gateway, on one core:");
-    let rig = Rig::new(&[]);
-    let path = rig.path().join("sip-config/gateway.toml");
-    let text = fs::read_to_string(&path).expect("the rig wrote it");
-    rig.write(
-        "gateway.toml",
-        &text.replace("max_calls = 400", "max_calls = 2000").replace("_per_second = 200", "_per_second = 1000"),
-    );
-    let gateway = Gateway::start(&rig);
-    pin(gateway.pid());
-    for rate_asked in [100, 200, 300] {
-        rate(gateway.pid(), gateway.udp, rate_asked, None);
+    // Without and with somebody who is told of each call by HTTP.
+    for hooks in [false, true] {
+        println!("the whole gateway, on one core, {} webhooks:", if hooks { "with" } else { "without" });
+        let gateway = House::start(hooks);
+        for rate_asked in [100, 300, RATE] {
+            rate(gateway.pid(), gateway.udp, rate_asked, (!hooks).then_some(0.6));
+        }
+        if !hooks {
+            memory(gateway.pid(), gateway.udp, calls);
+            idle(gateway.pid(), gateway.udp);
+        }
     }
-    idle(gateway.pid(), gateway.udp);
+}
+
+/// A gateway, and the folder that it works in.
+struct House {
+    gateway: Gateway,
+    _rig: Rig,
+}
+
+impl std::ops::Deref for House {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.gateway
+    }
+}
+
+impl House {
+    fn start(hooks: bool) -> House {
+        let rig = Rig::new(&[]);
+        let path = rig.path().join("sip-config/gateway.toml");
+        let text = fs::read_to_string(&path).expect("the rig wrote it");
+        // Each call may need four ports, and one that was closed rests for three seconds.
+        let settings = text.lines().map(|line| match line.split(' ').next() {
+            Some("port_first") => "port_first = 12000".to_owned(),
+            Some("port_last") => "port_last = 31999".to_owned(),
+            _ => line.replace("max_calls = 400", "max_calls = 4000").replace("_per_second = 200", "_per_second = 1000"),
+        });
+        let text: Vec<String> = settings.collect();
+        rig.write("gateway.toml", &text.join("\n"));
+        if !hooks {
+            fs::remove_file(rig.path().join("sip-config/webhooks.toml")).expect("the rig wrote it");
+        }
+        let gateway = Gateway::start(&rig);
+        pin(gateway.pid());
+        House { gateway, _rig: rig }
+    }
 }
 
 /// Calls at a rate for a window, and what they cost.
@@ -95,7 +129,7 @@ fn memory(pid: u32, at: SocketAddr, calls: u32) {
     let mut held = vec![rss_kb(pid)];
     for _ in 0..rounds {
         let each = (calls / rounds).to_string();
-        sipp("uac_plain.xml", at, &["-r", "900", "-m", &each, "-l", "4000"]);
+        sipp("uac_plain.xml", at, &["-r", &RATE.to_string(), "-m", &each, "-l", "4000"]);
         held.push(rss_kb(pid));
     }
     println!("  memory over {calls} calls, in {rounds} rounds: {held:?} kB");

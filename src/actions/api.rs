@@ -99,7 +99,7 @@ impl Api {
                 }
             }
             // Keys pressed while we look something up wait for whoever asks next.
-            Input::Digit(_) | Input::Interrupted | Input::Transferred(_) => {}
+            Input::Digit(_) | Input::Interrupted | Input::Transferred(_) | Input::Recorded(_) => {}
         }
     }
 

@@ -22,7 +22,12 @@ impl HangUp {
             Input::Started => out.push(Effect::Play(self.goodbye.render(vars))),
             Input::Played => self.end(out),
             // A goodbye is not interrupted.
-            Input::Digit(_) | Input::Interrupted | Input::Waited | Input::Replied(_) | Input::Transferred(_) => {}
+            Input::Digit(_)
+            | Input::Interrupted
+            | Input::Waited
+            | Input::Replied(_)
+            | Input::Transferred(_)
+            | Input::Recorded(_) => {}
         }
     }
 

@@ -35,6 +35,13 @@ pub struct MenuOption {
     pub set: Vec<(String, Value)>,
 }
 
+impl MenuOption {
+    /// The outcome code of choosing it.
+    pub fn code(&self) -> String {
+        format!("key_{}", self.digit.as_char())
+    }
+}
+
 /// Where a menu stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MenuState {
@@ -53,13 +60,13 @@ impl Menu {
                     out.push(Effect::Wait(None));
                     out.push(Effect::StopPlaying);
                     out.extend(option.set.iter().map(|(name, value)| Effect::Set(name.clone(), value.clone())));
-                    out.push(Effect::Done(RunOutcome::success(format!("key_{}", digit.as_char()))));
+                    out.push(Effect::Done(RunOutcome::success(option.code())));
                 }
                 None => self.regret(state, vars, out),
             },
             Input::Waited => self.regret(state, vars, out),
             // A menu takes every key itself, and asks nobody but the caller.
-            Input::Interrupted | Input::Replied(_) | Input::Transferred(_) => {}
+            Input::Interrupted | Input::Replied(_) | Input::Transferred(_) | Input::Recorded(_) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Action, Prompt, Verb, Workflow};
+use super::{Action, Consent, Prompt, Verb, Workflow};
 use crate::model::Address;
 
 /// What to do with a call that a route led to an agent, or refused.
@@ -41,7 +41,7 @@ impl Plan {
         }
         before.chain(during).chain(steps).any(|verb| match verb {
             Verb::Transfer(to) => to.names(address),
-            Verb::Say(_) | Verb::Menu(_) | Verb::Api(_) | Verb::HangUp(_) => false,
+            Verb::Say(_) | Verb::Menu(_) | Verb::Api(_) | Verb::HangUp(_) | Verb::Recording(_) => false,
         })
     }
 }
@@ -99,6 +99,9 @@ pub struct Agent {
     pub went_wrong: Prompt,
     /// Whether both sides are recorded.
     pub record: bool,
+    /// What the caller learns before that.
+    #[serde(default, skip_serializing_if = "Consent::is_none")]
+    pub consent: Consent,
     /// The call is ended after this time.
     pub duration_max: Duration,
 }

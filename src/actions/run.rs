@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::api::ApiState;
 use super::menu::MenuState;
-use super::{Api, Failure, HangUp, HttpReply, HttpRequest, Menu, Say, TransferTo, Verb};
+use super::{Api, Failure, HangUp, HttpReply, HttpRequest, Menu, Say, SetRecording, TransferTo, Verb};
 use crate::model::{Digit, Pii, Vars};
 
 /// One run of one action. It ends with exactly one [`Effect::Done`], and says nothing after it.
@@ -26,6 +26,7 @@ enum Doing {
     Api(Arc<Api>, ApiState),
     Transfer(Arc<TransferTo>, Option<RunOutcome>),
     HangUp(Arc<HangUp>),
+    Recording(SetRecording),
     Over,
 }
 
@@ -46,6 +47,8 @@ pub enum Input<'a> {
     Replied(&'a HttpReply),
     /// Its transfer ended: somebody has the caller, or nobody was found.
     Transferred(Result<(), Failure>),
+    /// The recording is as it should be, or why not.
+    Recorded(Result<(), &'static str>),
 }
 
 /// What a run wants done.
@@ -66,6 +69,8 @@ pub enum Effect {
         #[allow(missing_docs)]
         workflow: Option<String>,
     },
+    /// Change the recording; answered by [`Input::Recorded`].
+    Record(SetRecording),
     /// Remember a value.
     Set(String, Value),
     /// The run is over.
@@ -167,6 +172,7 @@ impl Run {
             Verb::Api(api) => Doing::Api(api, ApiState::default()),
             Verb::Transfer(to) => Doing::Transfer(to, None),
             Verb::HangUp(hang_up) => Doing::HangUp(hang_up),
+            Verb::Recording(to) => Doing::Recording(to),
         };
         Run { kind, doing }
     }
@@ -190,6 +196,7 @@ impl Run {
             Doing::Api(api, state) => api.handle(state, &input, vars, out),
             Doing::Transfer(to, state) => to.handle(state, &input, vars, out),
             Doing::HangUp(hang_up) => hang_up.handle(&input, vars, out),
+            Doing::Recording(to) => to.handle(&input, out),
             // What comes late to a run that is over has been answered already.
             Doing::Over => {}
         }

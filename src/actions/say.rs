@@ -51,7 +51,12 @@ impl Say {
                 out.push(Effect::Done(RunOutcome::success("interrupted")));
             }
             // Nothing else concerns somebody who is speaking.
-            Input::Interrupted | Input::Digit(_) | Input::Waited | Input::Replied(_) | Input::Transferred(_) => {}
+            Input::Interrupted
+            | Input::Digit(_)
+            | Input::Waited
+            | Input::Replied(_)
+            | Input::Transferred(_)
+            | Input::Recorded(_) => {}
         }
     }
 }

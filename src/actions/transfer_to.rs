@@ -144,7 +144,7 @@ impl TransferTo {
             }
             Input::Played => out.extend(state.take().map(Effect::Done)),
             // While targets ring, keys and clocks are the transfer's own affair.
-            Input::Digit(_) | Input::Interrupted | Input::Waited | Input::Replied(_) => {}
+            Input::Digit(_) | Input::Interrupted | Input::Waited | Input::Replied(_) | Input::Recorded(_) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Api, HangUp, Menu, Say, TransferTo};
+use super::{Api, HangUp, Menu, Say, SetRecording, TransferTo};
 
 /// One thing an agent can do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,6 +140,8 @@ pub enum Verb {
     Transfer(Arc<TransferTo>),
     /// End the call.
     HangUp(Arc<HangUp>),
+    /// Change what is recorded.
+    Recording(SetRecording),
 }
 
 impl From<Say> for Verb {
@@ -172,6 +174,12 @@ impl From<HangUp> for Verb {
     }
 }
 
+impl From<SetRecording> for Verb {
+    fn from(to: SetRecording) -> Verb {
+        Verb::Recording(to)
+    }
+}
+
 impl Verb {
     /// The kind's name in configuration and records.
     pub fn kind(&self) -> &'static str {
@@ -181,17 +189,20 @@ impl Verb {
             Verb::Api(_) => "api",
             Verb::Transfer(_) => "transfer",
             Verb::HangUp(_) => "hang_up",
+            Verb::Recording(_) => "recording",
         }
     }
 
     /// Every kind's name.
-    pub const KINDS: [&str; 5] = ["say", "menu", "api", "transfer", "hang_up"];
+    pub const KINDS: [&str; 6] = ["say", "menu", "api", "transfer", "hang_up", "recording"];
 
     /// Whether the kind makes sense in a phase: before and after a call there is nobody to speak to.
     pub fn fits(&self, phase: Phase) -> bool {
         match self {
             Verb::Api(_) => true,
-            Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => phase == Phase::During,
+            Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) | Verb::Recording(_) => {
+                phase == Phase::During
+            }
         }
     }
 }

@@ -9,6 +9,8 @@
 // The driver is the only user of a vendor's words, and belongs to the shell.
 #[cfg_attr(not(feature = "shell"), allow(dead_code))]
 mod openai_realtime;
+#[cfg_attr(not(feature = "shell"), allow(dead_code))]
+mod ringback_ws;
 mod settings;
 #[cfg(feature = "shell")]
 mod wire;
@@ -118,7 +120,10 @@ pub enum AgentEvent {
     /// The agent says something, or is about to.
     Speaking,
     /// Everything the agent had to say went out to the caller, or was dropped.
-    Quiet,
+    Quiet {
+        /// How many [`AgentCommand::Say`] had been taken by then: one that crossed with this is not among them.
+        says: u32,
+    },
     /// The caller began to speak.
     SpeechStarted,
     /// The caller paused; the agent's turn.
@@ -207,7 +212,7 @@ pub struct Usage {
 
 /// Every connector there is.
 pub fn kinds() -> &'static [&'static str] {
-    &["flow", "echo", openai_realtime::NAME]
+    &["flow", "echo", openai_realtime::NAME, ringback_ws::NAME]
 }
 
 /// Whether there is a connector of this name.
@@ -217,13 +222,14 @@ pub fn is_known(connector: &str) -> bool {
 
 /// Whether this connector needs [`dial`]; the others live inside the gateway.
 pub fn needs_socket(connector: &str) -> bool {
-    connector == openai_realtime::NAME
+    [openai_realtime::NAME, ringback_ws::NAME].contains(&connector)
 }
 
 /// All mistakes in an agent's settings, in the order of the fields. An unknown connector is one mistake.
 pub fn check_settings(connector: &str, settings: &Value) -> Vec<SettingsError> {
     match connector {
         openai_realtime::NAME => openai_realtime::check(settings),
+        ringback_ws::NAME => ringback_ws::check(settings),
         // Both are complete without settings: an echo has nothing to choose, and a flow's workflow is the agent's.
         "echo" | "flow" => settings::check(settings, &[]),
         _ => vec![SettingsError {
@@ -241,11 +247,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_connector_is_known_and_right_without_settings() {
+    fn every_connector_is_known_and_right_with_what_it_must_have() {
         for kind in kinds() {
             assert!(is_known(kind));
-            assert_eq!(check_settings(kind, &Value::Null), [], "{kind}");
-            assert_eq!(check_settings(kind, &json!({})), [], "{kind}");
+            let must = if *kind == ringback_ws::NAME { json!({ "url": "wss://a.example/" }) } else { Value::Null };
+            assert_eq!(check_settings(kind, &must), [], "{kind}");
         }
         assert!(!is_known("telepathy"));
     }
@@ -253,7 +259,9 @@ mod tests {
     #[test]
     fn an_unknown_setting_is_a_mistake_for_every_connector() {
         for kind in kinds() {
-            let errors = check_settings(kind, &json!({ "a/b~c": 1 }));
+            let errors = check_settings(kind, &json!({ "a/b~c": 1, "url": "wss://a.example/" }));
+            // Those without a socket have no address either.
+            let errors: Vec<_> = errors.into_iter().filter(|error| error.pointer != "/url").collect();
 
             assert_eq!(errors.len(), 1, "{kind}");
             assert_eq!(errors[0].pointer, "/a~1b~0c");
@@ -264,7 +272,7 @@ mod tests {
     fn an_unknown_connector_is_told_which_there_are() {
         let errors = check_settings("telepathy", &json!({}));
 
-        assert!(errors[0].hint.contains("flow, echo, openai-realtime"));
+        assert!(errors[0].hint.contains("flow, echo, openai-realtime, ringback-ws"));
     }
 
     #[test]

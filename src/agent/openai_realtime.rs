@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use self::heard::Utterance;
 use self::messages::{Failure, Head, Malformed, Response};
 use self::tools::ToolCall;
-use super::words::{Act, Connect, Ear, Tally, Words};
+use super::words::{Act, Connect, Ear, Message, Tally, Words};
 use super::{AgentCommand, AgentEvent, AgentSpec, FailedKind, FirstWords, Usage, Who};
 use crate::model::limits::{AGENT_FAULT_MAX, AGENT_MALFORMED_MAX, AGENT_TRANSCRIPT_MAX, AGENT_WANTS_MAX};
 use crate::model::{FRAME_MS, Frame, ItemId, Pii};
@@ -150,6 +150,11 @@ impl Words for OpenAiRealtime {
         }
     }
 
+    // This vendor's sound is in its text messages.
+    fn on_binary(&mut self, _octets: &[u8], _out: &mut Vec<Act>) {
+        self.tally.unknown_messages += 1;
+    }
+
     fn on_command(&mut self, command: AgentCommand, out: &mut Vec<Act>) {
         match command {
             AgentCommand::Update { instructions, first_words } => {
@@ -203,7 +208,7 @@ impl Words for OpenAiRealtime {
         self.on_silenced(item, heard_ms, out);
     }
 
-    fn on_finished(&mut self, item: &ItemId, out: &mut Vec<Act>) {
+    fn on_finished(&mut self, item: &ItemId, _heard_ms: u64, out: &mut Vec<Act>) {
         self.on_heard_out(item, out);
     }
 
@@ -219,13 +224,13 @@ impl Words for OpenAiRealtime {
         }
     }
 
-    fn append(&self, frame: &Frame) -> String {
+    fn append(&self, frame: &Frame) -> Message {
         // Base64 needs no escaping, and this is the one message that is made fifty times a second.
         let mut message = String::with_capacity(280);
         message.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
         BASE64.encode_string(frame, &mut message);
         message.push_str(r#""}"#);
-        message
+        Message::Text(message)
     }
 
     fn is_speaking(&self) -> bool {

@@ -103,6 +103,34 @@ fn form(value: &Value, form: &Form, at: &str, errors: &mut Vec<SettingsError>) {
     }
 }
 
+/// Whether this is a WebSocket address that a conversation may go to; `such_as` shows how one looks.
+pub(super) fn socket_url(value: &Value, such_as: &str) -> Result<(), (String, String)> {
+    let wrong = |message: &str| Err((message.to_owned(), format!("a WebSocket address such as {such_as}")));
+    let Some(url) = value.as_str().filter(|url| url.len() <= 512) else { return wrong("an address is wanted here") };
+    if url.contains(|char: char| !char.is_ascii_graphic() || char == '#' || char == '@') {
+        return wrong("no spaces, fragments or credentials in this address");
+    }
+    let is_secure = url.starts_with("wss://");
+    let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else {
+        return wrong("the address must begin with wss:// (or ws:// on this machine)");
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    if host.is_empty() {
+        return wrong("the address has no host");
+    }
+    let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !is_secure && !is_here {
+        return wrong(
+            "ws:// would send the key and the caller's voice in the clear; only wss:// may leave this machine",
+        );
+    }
+    Ok(())
+}
+
 fn is_text(value: &Value, len_max: usize) -> bool {
     value.as_str().is_some_and(|text| !text.trim().is_empty() && text.chars().count() <= len_max)
 }

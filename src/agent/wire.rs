@@ -15,13 +15,15 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header::AUTHORIZATION};
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use super::openai_realtime::{self, OpenAiRealtime};
-use super::words::{Act, Connect, Ear, Tally, Words};
+use super::ringback_ws::{self, RingbackWs};
+use super::words::{self, Act, Connect, Ear, Tally, Words};
 use super::{AgentCommand, AgentEvent, AgentSpec, FailedKind, check_settings};
 use crate::model::limits::{AGENT_CLOSE_MAX, AGENT_MESSAGE_MAX, AGENT_OUTBOX, AGENT_PING_EVERY, CALLER_AUDIO_MAX};
 use crate::model::{FRAME_MS, Frame, Heard, Mouth, Speech};
@@ -57,6 +59,9 @@ pub async fn dial(
         (None, openai_realtime::NAME) => {
             Driver::new(OpenAiRealtime::new(spec), audio, commands, events).run(AGENT_PING_EVERY).await
         }
+        (None, ringback_ws::NAME) => {
+            Driver::new(RingbackWs::new(spec), audio, commands, events).run(AGENT_PING_EVERY).await
+        }
         (mistake, _) => {
             let detail = mistake.unwrap_or_else(|| "this connector has no socket".to_owned());
             // Nobody left to tell is no reason to complain.
@@ -83,6 +88,8 @@ struct Driver<W> {
     is_ready: bool,
     /// What the call was last told of the agent's voice.
     is_speaking: bool,
+    /// Sentences it was given to say.
+    says: u32,
     end: Option<End>,
     frames_sent: u64,
     frames_dropped: u64,
@@ -117,6 +124,7 @@ impl<W: Words> Driver<W> {
             is_heard_open: true,
             is_ready: false,
             is_speaking: false,
+            says: 0,
             end: None,
             frames_sent: 0,
             frames_dropped: 0,
@@ -243,7 +251,18 @@ impl<W: Words> Driver<W> {
         match next {
             Local::Heard(heard) => self.on_heard(heard),
             Local::Command(Some(AgentCommand::Close) | None) => self.end = Some(End::Closed),
-            Local::Command(Some(command)) => self.hear_from(|words, out| words.on_command(command, out)),
+            Local::Command(Some(command)) => self.on_command(command),
+        }
+    }
+
+    fn on_command(&mut self, command: AgentCommand) {
+        let is_say = matches!(command, AgentCommand::Say { .. });
+        self.says += u32::from(is_say);
+        let was_speaking = self.is_speaking;
+        self.hear_from(|words, out| words.on_command(command, out));
+        // What it will not say is over at once: whoever waits for it need not.
+        if is_say && !was_speaking && !self.is_speaking {
+            self.to_tell.push_back(AgentEvent::Quiet { says: self.says });
         }
     }
 
@@ -265,7 +284,9 @@ impl<W: Words> Driver<W> {
             Some(Heard::Stopped { item, heard_ms }) => {
                 self.hear_from(|words, out| words.on_stopped(item, heard_ms, out));
             }
-            Some(Heard::Finished { item, .. }) => self.hear_from(|words, out| words.on_finished(&item, out)),
+            Some(Heard::Finished { item, heard_ms }) => {
+                self.hear_from(|words, out| words.on_finished(&item, heard_ms, out));
+            }
             // The leg is gone; the call will close us.
             None => self.is_heard_open = false,
         }
@@ -274,8 +295,9 @@ impl<W: Words> Driver<W> {
     fn on_message(&mut self, message: Option<Result<Message, WsError>>) {
         match message {
             Some(Ok(Message::Text(text))) => self.hear_from(|words, out| words.on_text(&text, out)),
-            // Ping is answered by the library; nobody we know sends binary messages.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Binary(octets))) => self.hear_from(|words, out| words.on_binary(&octets, out)),
+            // Ping is answered by the library.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(frame))) => {
                 let why = frame.map_or_else(|| "closed".to_owned(), |frame| format!("closed with {}", frame.code));
                 self.end = Some(self.gone(why));
@@ -309,7 +331,10 @@ impl<W: Words> Driver<W> {
         let is_speaking = self.words.is_speaking();
         if is_speaking != self.is_speaking {
             self.is_speaking = is_speaking;
-            self.to_tell.push_back(if is_speaking { AgentEvent::Speaking } else { AgentEvent::Quiet });
+            self.to_tell.push_back(match is_speaking {
+                true => AgentEvent::Speaking,
+                false => AgentEvent::Quiet { says: self.says },
+            });
         }
     }
 
@@ -323,7 +348,10 @@ impl<W: Words> Driver<W> {
         }
         let frame = self.caller.pop_front()?;
         self.frames_sent += 1;
-        Some(Message::text(self.words.append(&frame)))
+        Some(match self.words.append(&frame) {
+            words::Message::Text(text) => Message::text(text),
+            words::Message::Binary(octets) => Message::binary(octets),
+        })
     }
 
     fn check(&mut self, done: Result<(), WsError>) {
@@ -376,6 +404,9 @@ async fn open(connect: &Connect) -> Result<Socket, (FailedKind, String)> {
             .map_err(|_| (FailedKind::AuthRefused, "the credential holds characters no header may hold".to_owned()))?;
         value.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    if let Some(subprotocol) = connect.subprotocol {
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
     let host = request.uri().host().ok_or_else(bad_url)?.trim_matches(['[', ']']).to_owned();
     let is_tls = request.uri().scheme_str() == Some("wss");

@@ -14,20 +14,22 @@ pub(super) trait Words {
     fn open(&mut self, out: &mut Vec<Act>);
     /// The vendor sent a text message.
     fn on_text(&mut self, text: &str, out: &mut Vec<Act>);
+    /// The vendor sent a binary message.
+    fn on_binary(&mut self, octets: &[u8], out: &mut Vec<Act>);
     /// The call wants something. `Close` comes to [`Words::on_gone`] instead.
     fn on_command(&mut self, command: AgentCommand, out: &mut Vec<Act>);
     /// 20 ms of the caller went by.
     fn on_frame(&mut self, out: &mut Vec<Act>);
     /// The mouth is shut; this much was heard of this.
     fn on_stopped(&mut self, item: Option<ItemId>, heard_ms: u64, out: &mut Vec<Act>);
-    /// The last sample of this item was heard.
-    fn on_finished(&mut self, item: &ItemId, out: &mut Vec<Act>);
+    /// The last sample of this item was heard, which was so long.
+    fn on_finished(&mut self, item: &ItemId, heard_ms: u64, out: &mut Vec<Act>);
     /// Nothing can be sent any more: report what is not reported yet.
     fn on_gone(&mut self, out: &mut Vec<Act>);
     /// What to do with the caller's audio now.
     fn ear(&self) -> Ear;
     /// The message that carries one frame.
-    fn append(&self, frame: &Frame) -> String;
+    fn append(&self, frame: &Frame) -> Message;
     /// Whether the agent says something, or is about to.
     fn is_speaking(&self) -> bool;
     /// What was counted so far.
@@ -40,8 +42,19 @@ pub(super) struct Connect {
     pub url: String,
     /// Sent as `Authorization: Bearer`.
     pub bearer: Option<Secret>,
+    /// What the other side must agree to speak (RFC 6455 §1.9).
+    pub subprotocol: Option<&'static str>,
     /// From dialling until the session must be ready.
     pub timeout_ms: u64,
+}
+
+/// A message for the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    /// UTF-8.
+    Text(String),
+    /// Octets.
+    Binary(Vec<u8>),
 }
 
 /// One thing to do, in the order given.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Outcome, Wiring};
-use crate::actions::{HttpRequest, Playing};
+use super::{Cause, ConsentResult, Outcome, Wiring};
+use crate::actions::{HttpRequest, Playing, SetRecording};
 use crate::model::{Address, LegId, Pii, PlayId, RunId};
 
 /// Everything one event led to, in order.
@@ -100,6 +100,16 @@ pub enum Command {
     Record {
         #[allow(missing_docs)]
         leg: LegId,
+    },
+    /// Change the recording that runs.
+    SetRecording {
+        #[allow(missing_docs)]
+        to: SetRecording,
+    },
+    /// Remember what came of telling the caller of the recording, or asking.
+    NoteConsent {
+        #[allow(missing_docs)]
+        result: ConsentResult,
     },
     /// Say something to an agent.
     TellAgent {

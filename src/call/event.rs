@@ -89,6 +89,13 @@ pub enum Event {
         #[allow(missing_docs)]
         play: PlayId,
     },
+    /// Something that was to be played cannot be; the leg heard nothing.
+    NotPlayed {
+        #[allow(missing_docs)]
+        leg: LegId,
+        #[allow(missing_docs)]
+        play: PlayId,
+    },
     /// The agent began to speak.
     AgentSpoke {
         #[allow(missing_docs)]
@@ -98,6 +105,9 @@ pub enum Event {
     AgentQuiet {
         #[allow(missing_docs)]
         leg: LegId,
+        /// How many sentences it had been given to say by then ([`super::Told::Say`]); unknown in old journals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        says: Option<u32>,
     },
     /// The caller cut the agent off.
     BargedIn {

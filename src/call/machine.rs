@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::leg::{LegState, Legs, Role};
 use super::moving::Moving;
+use super::recording::Recording;
 use super::referral::Referral;
 use super::runs::{Active, BeforeState};
 use super::talk::{Flow, Playback};
@@ -48,6 +49,8 @@ pub struct Call {
     pub(super) plays: u32,
     /// Keys pressed before somebody asked for them.
     pub(super) typed: VecDeque<Digit>,
+    /// Sentences the agent was given to say.
+    pub(super) says: u32,
     pub(super) runs: Vec<Active>,
     pub(super) runs_begun: u32,
     pub(super) before: Vec<BeforeState>,
@@ -65,6 +68,7 @@ pub struct Call {
     /// Octets of text in all turns so far.
     pub(super) turns_len: usize,
     pub(super) after: Vec<String>,
+    pub(super) recording: Recording,
 }
 
 /// Where in its life a call is.
@@ -115,6 +119,7 @@ impl Call {
             playback: None,
             plays: 0,
             typed: VecDeque::new(),
+            says: 0,
             runs: Vec::new(),
             runs_begun: 0,
             before: Vec::new(),
@@ -127,6 +132,7 @@ impl Call {
             turns: Vec::new(),
             turns_len: 0,
             after: Vec::new(),
+            recording: Recording::default(),
         }
     }
 
@@ -158,8 +164,9 @@ impl Call {
             (_, Event::Held { leg }) => self.on_held(leg),
             (_, Event::Resumed { leg }) => self.on_resumed(leg),
             (_, Event::Played { leg, play }) => self.on_played(leg, play, &mut out),
+            (_, Event::NotPlayed { leg, play }) => self.on_not_played(leg, play, &mut out),
             (_, Event::AgentSpoke { leg }) => self.on_agent_spoke(leg),
-            (_, Event::AgentQuiet { leg }) => self.on_agent_quiet(leg, &mut out),
+            (_, Event::AgentQuiet { leg, says }) => self.on_agent_quiet(leg, says, &mut out),
             // The media plane has acted on it already; it stands in the journal.
             (_, Event::BargedIn { .. } | Event::AgentFault { .. }) => {}
             (_, Event::Said { who, text, interrupted }) => self.on_said(who, text, interrupted),
@@ -366,9 +373,7 @@ impl Call {
         self.timers.clear(Timer::RingBudget);
         self.timers.set(Timer::Duration, self.now + agent.duration_max);
         out.push(Command::Answer);
-        if agent.record {
-            out.push(Command::Record { leg: LegId::CALLER });
-        }
+        self.begin_recording(out);
         self.give_up_before(out);
         self.start_agent(out);
     }
@@ -438,6 +443,7 @@ impl Call {
             runs: std::mem::take(&mut self.history),
             turns: std::mem::take(&mut self.turns),
             after: std::mem::take(&mut self.after),
+            consent: self.recording.consent,
         }
     }
 

@@ -28,6 +28,7 @@ impl Call {
             // Without the `sorry`, which would silence the first one's music.
             return self.finish_run(run, RunOutcome::error("transfer_under_way"), out);
         }
+        self.typed.clear();
         // The caller hears the agent's last words, but nobody hears the caller until somebody answers.
         let hears =
             self.agent.filter(|leg| self.flow.is_none() && self.legs.is_up(*leg)).map(|agent| (self.caller, agent));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blame, Cause};
+use super::{Blame, Cause, Consented};
 use crate::actions::RunOutcome;
 use crate::model::{Address, Pii, RunId, Time, Vars};
 
@@ -31,6 +31,9 @@ pub struct Outcome {
     pub turns: Vec<Turn>,
     /// Workflows to run now, in order, without repetition.
     pub after: Vec<String>,
+    /// What came of telling the caller of the recording, or asking; `None` when that was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consented>,
 }
 
 /// The record's status (rule R14 of the feature table).

@@ -69,7 +69,8 @@ impl Call {
     }
 
     fn may_be_replaced(&self) -> bool {
-        let is_calm = self.phase == Phase::Talking && self.closing == Closing::No;
+        // Whoever is being asked something must answer it in person.
+        let is_calm = self.phase == Phase::Talking && self.closing == Closing::No && !self.is_asking_consent();
         is_calm && self.referral.is_none() && self.legs.len() < limits::LEGS_MAX
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Active {
     asked: bool,
     /// Another run took the caller's ear: what this one still plays counts as heard.
     pub(super) muted: bool,
+    /// Something that it wanted to be heard was not.
+    pub(super) unheard: bool,
 }
 
 /// On whose behalf an action runs.
@@ -35,6 +37,8 @@ pub(super) enum Owner {
     Apology(usize),
     /// An agent's request, by the vendor's id.
     Tool(String),
+    /// The caller's consent to be recorded.
+    Consent,
 }
 
 /// Where an action that runs before the call stands.
@@ -104,7 +108,16 @@ impl Call {
         }
         let run = Run::new(verb);
         let takes_digits = run.takes_digits();
-        self.runs.push(Active { id, run, owner, name: name.to_owned(), began: self.now, asked: false, muted: false });
+        self.runs.push(Active {
+            id,
+            run,
+            owner,
+            name: name.to_owned(),
+            began: self.now,
+            asked: false,
+            muted: false,
+            unheard: false,
+        });
         self.feed(id, Input::Started, out);
         // Keys that were pressed ahead of the question answer it.
         while takes_digits && self.runs.iter().any(|active| active.id == id) {
@@ -146,6 +159,7 @@ impl Call {
                 }
                 self.close_line(out);
             }
+            Effect::Record(to) => self.set_recording(id, to, out),
             Effect::Set(name, value) => {
                 self.vars.set(&name, value);
             }
@@ -167,7 +181,7 @@ impl Call {
     pub(super) fn finish_run(&mut self, id: RunId, outcome: RunOutcome, out: &mut Commands) {
         let Some(at) = self.runs.iter().position(|active| active.id == id) else { return };
         let active = self.runs.remove(at);
-        let owner = active.owner.clone();
+        let (owner, unheard) = (active.owner.clone(), active.unheard);
         let (is_success, code) = (outcome.is_success(), outcome.code.clone());
         let told = matches!(owner, Owner::Tool(_)).then(|| told_to_agent(&outcome));
         self.close(active, outcome, out);
@@ -179,6 +193,7 @@ impl Call {
             }
             Owner::Step(step) => self.step_done(step, is_success, &code, out),
             Owner::Apology(step) => self.go_to_step(step + 1, out),
+            Owner::Consent => self.on_consent(is_success && !unheard, &code, out),
             Owner::Tool(tool_call) => self.answer_agent(tool_call, told.unwrap_or_default(), out),
         }
     }

@@ -30,6 +30,9 @@ impl Call {
     pub(super) fn start_agent(&mut self, out: &mut Commands) {
         let plan = Arc::clone(&self.plan);
         let Reception::Agent(reception) = &plan.reception else { return };
+        if self.is_asking_consent() {
+            return;
+        }
         if self.flow.is_some() {
             return self.go_to_step(0, out);
         }
@@ -82,7 +85,8 @@ impl Call {
             (Phase::Talking, Some(workflow)) => {
                 self.quieten_tools(None, out);
                 out.push(Command::Wire(Wiring::apart()));
-                self.start_flow(&workflow, out);
+                self.flow = Some(Flow { workflow });
+                self.start_agent(out);
             }
             (_, None) => self.end(Cause::AgentLost, Blame::Agent, out),
             (Phase::New | Phase::Over, Some(_)) => {}
@@ -146,6 +150,7 @@ impl Call {
         match (what.clips.is_empty(), &what.text, speaker) {
             (true, Some(text), Some(leg)) => {
                 self.playback = Some(Playback::Words { run });
+                self.says += 1;
                 self.await_speech();
                 out.push(Command::TellAgent { leg, what: Told::Say(text.clone()) });
             }
@@ -165,6 +170,7 @@ impl Call {
     }
 
     fn heard_at_once(&mut self, run: RunId, what: &Playing, out: &mut Commands) {
+        self.not_heard(run);
         // Music that nobody hears has no end to wait for.
         if !what.repeat {
             self.feed(run, Input::Played, out);
@@ -178,6 +184,7 @@ impl Call {
         if let Some(active) = self.runs.iter_mut().find(|active| active.id == former) {
             active.muted = true;
         }
+        self.not_heard(former);
         self.feed(former, Input::Played, out);
     }
 
@@ -206,6 +213,20 @@ impl Call {
         }
     }
 
+    /// What was to be played cannot be: it goes on as if it had been, but is not counted as heard.
+    pub(super) fn on_not_played(&mut self, leg: LegId, play: PlayId, out: &mut Commands) {
+        if let Some(run) = self.heard_run() {
+            self.not_heard(run);
+        }
+        self.on_played(leg, play, out);
+    }
+
+    fn not_heard(&mut self, run: RunId) {
+        if let Some(active) = self.runs.iter_mut().find(|active| active.id == run) {
+            active.unheard = true;
+        }
+    }
+
     pub(super) fn heard(&mut self, run: RunId, out: &mut Commands) {
         if self.moving.as_ref().is_some_and(|moving| moving.run == run) {
             self.on_message_heard(out);
@@ -226,12 +247,16 @@ impl Call {
         }
     }
 
-    pub(super) fn on_agent_quiet(&mut self, leg: LegId, out: &mut Commands) {
+    pub(super) fn on_agent_quiet(&mut self, leg: LegId, says: Option<u32>, out: &mut Commands) {
         if self.agent != Some(leg) {
             return;
         }
         self.agent_speaks = false;
-        self.on_speech_over(out);
+        // It was on its way already when the agent was given something to say, and is about what was said before.
+        let is_stale = says.is_some_and(|says| says < self.says);
+        if !(is_stale && matches!(self.playback, Some(Playback::Words { .. }))) {
+            self.on_speech_over(out);
+        }
     }
 
     /// The agent has finished speaking, or has had its time to.
@@ -285,7 +310,8 @@ impl Call {
             out.push(Command::TellAgent { leg, what: Told::Digit(Pii::new(digit)) });
             return;
         }
-        if self.typed.len() < TYPED_MAX {
+        // Whoever waits for somebody to be fetched answers no question that has yet to be asked.
+        if self.moving.is_none() && self.typed.len() < TYPED_MAX {
             self.typed.push_back(digit);
         }
         if let Some(run) = self.heard_run() {

@@ -4,6 +4,7 @@
 //! the other. Every command ends with an [`Exit`] that scripts can branch on.
 //! Start at [`main`]; each command is a file, and `phone` is the telephone that `call` and `demo` use.
 
+mod bench;
 mod call;
 mod check;
 mod configuration;
@@ -12,6 +13,7 @@ mod doctor;
 mod exit;
 mod expect;
 pub mod phone;
+mod recording;
 mod replay;
 mod route_test;
 mod run;
@@ -49,9 +51,11 @@ enum Command {
     Doctor(doctor::Arguments),
     Call(call::Arguments),
     Replay(replay::Arguments),
+    Recording(recording::Arguments),
     Trunks(trunks::Arguments),
     RouteTest(route_test::Arguments),
     Trace(trace::Arguments),
+    Bench(bench::Arguments),
 }
 
 impl Command {
@@ -63,9 +67,11 @@ impl Command {
             Command::Doctor(arguments) => block_on("warn", doctor::run(arguments)),
             Command::Call(arguments) => block_on("warn", call::run(arguments)),
             Command::Replay(arguments) => replay::run(&arguments),
+            Command::Recording(arguments) => recording::run(&arguments),
             Command::Trunks(arguments) => block_on("warn", trunks::run(arguments)),
             Command::RouteTest(arguments) => route_test::run(&arguments),
             Command::Trace(arguments) => block_on("warn", trace::run(arguments)),
+            Command::Bench(arguments) => block_on("error", bench::run(arguments)),
         }
     }
 }

@@ -35,12 +35,12 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 #[cfg(feature = "shell")]
 pub use load::{Options, load};
 pub use origin::{Origin, Scheme};
-pub use raw::ClientCertificates;
+pub use raw::{ClientCertificates, RecordingFormat};
 #[cfg(feature = "shell")]
 pub use schema::schemas;
 #[cfg(feature = "shell")]
 pub use secret::{SecretError, secret};
 pub use tree::{
-    Certificates, Config, Destination, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Private, Route, Signers,
-    SipListeners, Store,
+    Certificates, Config, Destination, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Private, Recordings, Route,
+    Signers, SipListeners, Store,
 };

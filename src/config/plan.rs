@@ -44,7 +44,7 @@ pub(super) fn plan_routes(
 fn reachable(agent: &Agent, workflows: &BTreeMap<String, Workflow>) -> BTreeMap<String, Workflow> {
     let named = |verb: &Verb| match verb {
         Verb::HangUp(hang_up) => hang_up.workflow.clone(),
-        Verb::Say(_) | Verb::Menu(_) | Verb::Api(_) | Verb::Transfer(_) => None,
+        Verb::Say(_) | Verb::Menu(_) | Verb::Api(_) | Verb::Transfer(_) | Verb::Recording(_) => None,
     };
     let mut open: Vec<String> = agent.after.iter().map(|after| after.workflow.clone()).collect();
     open.extend(agent.fallback.clone());

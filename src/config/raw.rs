@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::actions::{Method, ParameterType, Phase, TransferMethod};
+use crate::actions::{Method, ParameterType, Phase, SetRecording, TransferMethod};
 use crate::guard;
 use crate::model::limits;
 
@@ -37,6 +37,8 @@ pub struct GatewayFile {
     pub media: Media,
     /// Where calls, journals and recordings are kept.
     pub store: Store,
+    /// How recordings are kept. Which calls are recorded, agents say.
+    pub recordings: Recordings,
     /// How much work is taken; more is answered with 503.
     pub limits: Limits,
     /// How strangers are kept out, and how long we call out.
@@ -209,6 +211,37 @@ impl Default for Store {
     fn default() -> Store {
         Store { path: "data/ringback.db".to_owned(), data_dir: "data".to_owned() }
     }
+}
+
+/// How recordings are kept: in `recordings` below the data folder, one file for each call and a page about it, `ID.json`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recordings {
+    /// What is in the files.
+    pub format: RecordingFormat,
+    /// The master key that seals recordings: 32 octets, in base64 or as 64 hexadecimal digits. Left out, they are kept
+    /// in the clear. `ringback recording open` reads what it sealed.
+    pub key: Option<Secret>,
+    /// Days after which recordings are destroyed; 0 keeps them. A file `ID.hold` beside a recording keeps that one.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub keep_days: u32,
+}
+
+impl Default for Recordings {
+    fn default() -> Recordings {
+        Recordings { format: RecordingFormat::default(), key: None, keep_days: 30 }
+    }
+}
+
+/// What is in a recording's file. The caller is on the left, what the caller hears on the right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingFormat {
+    /// WAV: 115 MB an hour.
+    #[default]
+    Wav,
+    /// Opus in Ogg: some 20 MB an hour, and more work for the processor.
+    Opus,
 }
 
 /// How much work is taken; more is answered with 503.
@@ -479,6 +512,8 @@ pub struct AgentFile {
     pub went_wrong: Prompt,
     /// Both sides are recorded.
     pub record: bool,
+    /// What a caller learns before the recording begins.
+    pub consent: Consent,
     /// The call is ended after this time.
     #[schemars(range(min = 10, max = 14_400))]
     pub duration_max_s: u64,
@@ -509,9 +544,49 @@ impl Default for AgentFile {
                 text: Some("Something went wrong, try again.".to_owned()),
             },
             record: false,
+            consent: Consent::default(),
             duration_max_s: limits::CALL_DURATION_MAX.as_secs(),
         }
     }
+}
+
+/// What a caller learns before the recording begins. It is played before the first word of anybody else, and what was
+/// said until then is not recorded.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Consent {
+    /// Whether the caller is told or asked.
+    pub policy: ConsentPolicy,
+    /// What is said; it needs clips.
+    pub prompt: Prompt,
+    /// With `ask`: the key that agrees. Any other key, or none in time, refuses.
+    #[schemars(length(min = 1, max = 1))]
+    pub agree: String,
+    /// With `ask`: time to think.
+    #[schemars(range(min = 1, max = 30))]
+    pub wait_s: u64,
+    /// With `ask`: how often the question is put in all.
+    #[schemars(range(min = 1, max = 5))]
+    pub tries: u8,
+}
+
+impl Default for Consent {
+    fn default() -> Consent {
+        Consent { policy: ConsentPolicy::None, prompt: Prompt::default(), agree: "1".to_owned(), wait_s: 5, tries: 2 }
+    }
+}
+
+/// Whether a caller is told of the recording, or asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsentPolicy {
+    /// Neither, by us.
+    #[default]
+    None,
+    /// The recording begins when the announcement was heard to its end.
+    Announce,
+    /// The recording begins when the caller pressed the key.
+    Ask,
 }
 
 /// What runs live on the call.
@@ -569,8 +644,8 @@ pub struct Prompt {
     pub text: Option<String>,
 }
 
-/// `actions/ID.toml`: one thing an agent can do. It holds exactly one of the tables `say`, `menu`, `api`, `transfer`
-/// and `hang_up`.
+/// `actions/ID.toml`: one thing an agent can do. It holds exactly one of the tables `say`, `menu`, `api`, `transfer`,
+/// `hang_up` and `recording`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["version", "title"]))]
@@ -599,6 +674,8 @@ pub struct ActionFile {
     pub transfer: Option<Transfer>,
     /// End the call.
     pub hang_up: Option<HangUp>,
+    /// Change what is recorded.
+    pub recording: Option<Recording>,
 }
 
 impl Default for ActionFile {
@@ -614,6 +691,7 @@ impl Default for ActionFile {
             api: None,
             transfer: None,
             hang_up: None,
+            recording: None,
         }
     }
 }
@@ -861,6 +939,15 @@ pub struct HangUp {
     pub workflow: Option<String>,
 }
 
+/// Change what is recorded of the call.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["set"]))]
+pub struct Recording {
+    /// What becomes of the recording from here on.
+    pub set: SetRecording,
+}
+
 /// `workflows/ID.toml`: steps in order, with branches.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -877,8 +964,8 @@ pub struct WorkflowFile {
     pub step: Vec<Step>,
 }
 
-/// One step of a workflow. It holds exactly one of the tables `say`, `menu`, `api`, `transfer` and `hang_up`, or names
-/// an `action`.
+/// One step of a workflow. It holds exactly one of the tables `say`, `menu`, `api`, `transfer`, `hang_up` and
+/// `recording`, or names an `action`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["id"]))]
@@ -899,6 +986,8 @@ pub struct Step {
     pub transfer: Option<Transfer>,
     /// End the call.
     pub hang_up: Option<HangUp>,
+    /// Change what is recorded.
+    pub recording: Option<Recording>,
     /// The step that follows, or `end`; left out, the one below. The same as `on_success`, and as `on_error` where that
     /// is left out.
     pub next: Option<String>,

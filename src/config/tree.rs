@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Origin;
 use super::check::inside;
-use super::raw::ClientCertificates;
+use super::raw::{ClientCertificates, RecordingFormat};
 use crate::actions::{Action, Agent, Forward, Plan, SecretRef, Workflow};
 use crate::guard::Protection;
 use crate::route::{Asked, Rule};
@@ -77,6 +77,8 @@ pub struct Gateway {
     pub media: Media,
     /// Where things are kept.
     pub store: Store,
+    /// How recordings are kept.
+    pub recordings: Recordings,
     /// How much work is taken.
     pub limits: Limits,
     /// How strangers are kept out.
@@ -91,6 +93,17 @@ pub struct Gateway {
     pub admin: Option<SocketAddr>,
     /// The folder of the prompt clips.
     pub prompts: PathBuf,
+}
+
+/// How recordings are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recordings {
+    /// What is in the files.
+    pub format: RecordingFormat,
+    /// The master key that seals them; `None` keeps them in the clear.
+    pub key: Option<SecretRef>,
+    /// After which they are destroyed; `None` keeps them.
+    pub keep: Option<Duration>,
 }
 
 /// Where SIP is spoken; at least one socket in all. Port 0 takes any.

@@ -81,7 +81,7 @@ fn translate(leg: LegId, event: AgentEvent) -> Vec<Event> {
             vec![Event::HungUp { leg, cause: Cause::AgentLost }]
         }
         AgentEvent::Speaking => vec![Event::AgentSpoke { leg }],
-        AgentEvent::Quiet => vec![Event::AgentQuiet { leg }],
+        AgentEvent::Quiet { says } => vec![Event::AgentQuiet { leg, says: Some(says) }],
         AgentEvent::BargedIn { heard_ms, .. } => vec![Event::BargedIn { leg, heard_ms }],
         AgentEvent::Said { who, text, interrupted } => {
             let who = match who {

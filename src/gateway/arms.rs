@@ -4,7 +4,6 @@ mod referrals;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +19,13 @@ use super::agents;
 use super::dialling::{self, Dialling};
 use super::house::House;
 use super::mailbox::Post;
+use super::recordings::Taping;
 use super::registry::Door;
 use super::tolls::Pass;
 use super::translate;
-use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception};
+use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playing, Reception, SetRecording};
 use crate::agent::AgentCommand;
-use crate::call::{Cause, Command, Destination, Event, Told, Wiring};
+use crate::call::{Cause, Command, ConsentResult, Destination, Event, Told, Wiring};
 use crate::config::Config;
 use crate::media::{CallMedia, MediaError, Reports, RtpPeer};
 use crate::model::{Address, CallId, Codec, LegId, MediaSecurity, Party, Pii, PlayId, RunId, Vars};
@@ -54,7 +54,9 @@ pub(super) struct Arms {
     /// Requests to the outside world, agents' sockets, the store.
     pub(super) tasks: JoinSet<()>,
     requests: HashMap<RunId, AbortHandle>,
-    pub(super) recording: Option<PathBuf>,
+    pub(super) recording: Option<Taping>,
+    /// What the caller said to it.
+    consent: Option<ConsentResult>,
     /// Closes when the store has noted the call, or cannot.
     noted: Option<oneshot::Receiver<()>>,
     /// Our answer was the offer, and the caller has yet to answer it.
@@ -142,6 +144,7 @@ impl Arms {
             tasks: JoinSet::new(),
             requests: HashMap::new(),
             recording: None,
+            consent: None,
             noted: None,
             owes_description: false,
             misfit: caller.misfit,
@@ -219,6 +222,8 @@ impl Arms {
                 self.check_media(leg, stopped);
             }
             Command::Record { leg } => self.record(leg),
+            Command::SetRecording { to } => self.set_recording(to),
+            Command::NoteConsent { result } => self.consent = Some(result),
             Command::TellAgent { leg, what } => self.tell_agent(leg, what),
             Command::Run { run, request } => self.ask(run, request),
             Command::StopRun { run } => {
@@ -504,22 +509,72 @@ impl Arms {
             let stopped = self.media.stop(leg);
             self.check_media(leg, stopped);
             if !what.repeat {
-                self.post(Event::Played { leg, play });
+                self.post(Event::NotPlayed { leg, play });
             }
             return;
         }
         if let Err(error) = self.media.play(leg, play, clips, what.repeat, 0.0) {
             warn!(call = %self.id, %leg, %error, "a prompt cannot be played");
-            self.post(Event::Played { leg, play });
+            self.post(Event::NotPlayed { leg, play });
         }
     }
 
     fn record(&mut self, leg: LegId) {
-        let path = self.config.gateway.store.data_dir.join("recordings").join(format!("{}.wav", self.id));
-        match self.media.record(path.clone(), leg) {
-            Ok(()) => self.recording = Some(path),
+        let order = self.house.shelf.order(self.id);
+        let mut taping = Taping::new(self.id, &order, self.consent);
+        match self.media.record(order, leg) {
+            Ok(()) => {
+                taping.note("recording");
+                self.write_page(&taping);
+                self.recording = Some(taping);
+            }
             Err(error) => warn!(call = %self.id, %error, "the call is not recorded"),
         }
+    }
+
+    fn set_recording(&mut self, to: SetRecording) {
+        let Some(taping) = &mut self.recording else { return };
+        let done = match to {
+            SetRecording::On => {
+                taping.unmask();
+                self.media.mask_recording(false)
+            }
+            SetRecording::Off => {
+                taping.mask();
+                self.media.mask_recording(true)
+            }
+            SetRecording::Destroyed => {
+                taping.is_destroyed = true;
+                self.media.discard_recording()
+            }
+        };
+        // A recording that cannot be stopped must not go on.
+        self.check_media(LegId::CALLER, done);
+    }
+
+    /// The recording's file is complete, or was given up.
+    pub(super) fn recorded(&mut self, frames: u64, error: Option<String>) {
+        if let Some(taping) = &mut self.recording {
+            taping.closed(frames, error);
+        }
+    }
+
+    /// Notes what happens to the call on the page about its recording.
+    pub(super) fn note_recording(&mut self, what: &'static str) {
+        if let Some(taping) = &mut self.recording {
+            taping.note(what);
+        }
+    }
+
+    /// Written now and again at the end: a process that dies leaves what was known.
+    fn write_page(&mut self, taping: &Taping) {
+        let taping = taping.clone();
+        let call = self.id;
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = taping.write() {
+                warn!(%call, %error, "the page about a recording cannot be written");
+            }
+        });
     }
 
     fn tell_agent(&self, leg: LegId, what: Told) {

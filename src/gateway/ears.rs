@@ -38,12 +38,12 @@ fn hand_over(house: &House, notice: Notice) {
         }
         Noticed::Digit { digit, .. } => Event::DigitPressed { leg, digit: Pii::new(digit) },
         Noticed::Played { play, complete: true, .. } => Event::Played { leg, play },
-        Noticed::RecordingClosed { error, .. } => {
-            if let Some(error) = error {
+        Noticed::RecordingClosed { frames, error, .. } => {
+            if let Some(error) = &error {
                 counter!("ringback_recordings_broken_total").increment(1);
                 tracing::error!(call = %notice.call, error, "a recording ended early; the call goes on");
             }
-            return door.mailbox.post(Post::Recorded);
+            return door.mailbox.post(Post::Recorded { frames, error });
         }
         Noticed::LegStats(stats) => return count(&stats),
         Noticed::Quiet => return counter!("ringback_legs_quiet_total").increment(1),

@@ -20,7 +20,7 @@ pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
     live.seal();
     live.arms.stop_tasks().await;
     take_last_posts(&mut live, &mut outcome).await;
-    let recording = live.arms.recording.as_ref().map(|path| path.display().to_string());
+    let recording = close_recording(&mut live).await;
     let record = CallRecord::new(&live.arms.open, recording, &outcome);
     counter!("ringback_calls_total", "reason" => outcome.cause.label()).increment(1);
     if let Some(trunk) = &live.arms.open.trunk {
@@ -38,6 +38,20 @@ pub(super) async fn finish(mut live: LiveCall, mut outcome: Outcome) {
     }
     keep_trace(&live.arms.house, &live.arms.open, &record).await;
     live.arms.house.registry.remove(live.arms.id);
+}
+
+/// Writes the page about the recording; returns where the recording lies, if it is to be kept.
+async fn close_recording(live: &mut LiveCall) -> Option<String> {
+    let taping = live.arms.recording.take()?;
+    let (call, path) = (live.arms.id, taping.path.display().to_string());
+    let is_kept = !taping.is_destroyed;
+    let written = tokio::task::spawn_blocking(move || if is_kept { taping.write() } else { taping.destroy() }).await;
+    match written {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%call, %error, "the page about a recording cannot be written"),
+        Err(_) => error!(%call, "writing the page about a recording broke"),
+    }
+    is_kept.then_some(path)
 }
 
 /// Keeps the call's SIP messages, when it is one of those that are kept.
@@ -80,7 +94,8 @@ async fn keep_trace(house: &House, open: &CallOpen, record: &CallRecord) {
 pub(super) async fn end_orphans(house: &House) -> Result<usize, StoreError> {
     let orphans = house.store.orphans().await?;
     for open in &orphans {
-        let record = CallRecord::crashed(open, unix_ms());
+        let recording = house.shelf.left_behind(open.id).map(|path| path.display().to_string());
+        let record = CallRecord::crashed(open, recording, unix_ms());
         write(house, &record, &after(house, open)).await?;
     }
     Ok(orphans.len())
@@ -132,7 +147,11 @@ async fn take_last_posts(live: &mut LiveCall, outcome: &mut Outcome) {
                 Post::Event(Event::Said { who, text, interrupted }) => {
                     outcome.turns.push(Turn { at: outcome.ended, who, text, interrupted });
                 }
-                Post::Recorded => is_recorded = true,
+                Post::Recorded { frames, error } => {
+                    if !std::mem::replace(&mut is_recorded, true) {
+                        live.arms.recorded(frames, error);
+                    }
+                }
                 Post::Replacing { guest, .. } => live.arms.turn_away(guest, Cause::Unavailable).await,
                 Post::PluggedIn { cord, .. } => cord.tell(Event::HungUp { leg: cord.leg, cause: Cause::Normal }),
                 // Everything else crossed with the end.

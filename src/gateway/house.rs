@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, broadcast, watch};
 use super::certificates::Certificates;
 use super::clips::Clips;
 use super::journals::Journals;
+use super::recordings::Shelf;
 use super::registry::Registry;
 use super::reload::Loader;
 use super::tolls::Tolls;
@@ -38,6 +39,8 @@ pub(super) struct House {
     pub(super) workflows: Workflows,
     pub(super) clips: Arc<Clips>,
     pub(super) journals: Journals,
+    /// Where recordings go.
+    pub(super) shelf: Shelf,
     pub(super) registry: Registry,
     pub(super) trunks: Trunks,
     pub(super) tolls: Arc<Tolls>,

@@ -18,7 +18,7 @@ use super::translate;
 use crate::actions::Plan;
 use crate::call::{Blame, Call, Cause, Command, Event, Outcome, Status};
 use crate::journal::{Entry, Header, Recorder, SCHEMA};
-use crate::model::{Pii, Time, Vars};
+use crate::model::{LegId, Pii, Time, Vars};
 
 /// A call and everything that is its own: the heart that decides, and the arms that do.
 pub(super) struct LiveCall {
@@ -181,7 +181,8 @@ impl LiveCall {
                     self.step(Event::LegAnswered { leg }).await;
                 }
             }
-            Post::Recorded => self.late.push(Post::Recorded),
+            // A disk that is full, say: the call goes on.
+            Post::Recorded { frames, error } => self.late.push(Post::Recorded { frames, error }),
         }
     }
 
@@ -195,6 +196,9 @@ impl LiveCall {
             // Nothing else takes a leg away.
             _ => None,
         };
+        if let Some(what) = note(&event) {
+            self.arms.note_recording(what);
+        }
         let now = self.clock.now();
         let (commands, entry) = self.recorder.step(&mut self.call, now, event);
         let entry = Arc::new(entry);
@@ -235,6 +239,18 @@ impl LiveCall {
     }
 }
 
+/// What helps to find one's way in a recording.
+fn note(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::Held { leg: LegId::CALLER } => "the caller holds the line",
+        Event::Resumed { leg: LegId::CALLER } => "the caller is back",
+        Event::LegAnswered { .. } => "somebody else answers",
+        Event::HungUp { leg, .. } if *leg != LegId::CALLER => "somebody else leaves",
+        Event::Referred { .. } => "somebody wants a transfer",
+        _ => return None,
+    })
+}
+
 fn to_line<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("journal lines have string keys only, because they are our own types")
 }
@@ -252,5 +268,6 @@ fn broken(now: Time, after: Vec<String>) -> Outcome {
         runs: Vec::new(),
         turns: Vec::new(),
         after,
+        consent: None,
     }
 }

@@ -35,8 +35,8 @@ pub(super) enum Post {
     Replacing { leg: LegId, guest: Guest },
     /// Another call took the other end of a leg, and sends its audio from here.
     PluggedIn { leg: LegId, cord: Cord, remote: SocketAddr },
-    /// The recording's file is complete.
-    Recorded,
+    /// The recording's file is complete, or was given up.
+    Recorded { frames: u64, error: Option<String> },
 }
 
 impl Post {
@@ -72,7 +72,7 @@ impl Mailbox {
             counter!("ringback_mailbox_dropped_total", "what" => "statistic").increment(1);
         } else if posts.len() >= limits::CALL_MAILBOX * 2 && !post.is_ending() {
             counter!("ringback_mailbox_dropped_total", "what" => "call").increment(1);
-            posts.retain(|post| post.is_ending() || matches!(post, Post::Recorded));
+            posts.retain(|post| post.is_ending() || matches!(post, Post::Recorded { .. }));
             posts.push_back(Post::Event(Event::EndAsked { cause: Cause::Internal }));
         } else {
             posts.push_back(post);

@@ -22,6 +22,7 @@ mod journals;
 mod keys;
 mod live;
 mod mailbox;
+mod recordings;
 mod registry;
 mod reload;
 mod signing;
@@ -35,6 +36,7 @@ mod upkeep;
 
 pub use clock::unix_ms;
 pub use house::Watched;
+pub(crate) use recordings::{delete, folder, master_key};
 pub use reload::{Loader, ReloadError, Reloaded};
 pub use start::{Gateway, Options, StartError};
 pub use trunks::{Calls, GatewayState, LastAnswer, RegistrationState, TrunkState};

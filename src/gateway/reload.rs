@@ -123,6 +123,7 @@ fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("[sip] in gateway.toml", old.sip != new.sip),
         ("[media] in gateway.toml", old.media != new.media),
         ("[store] in gateway.toml", old.store != new.store),
+        ("[recordings] in gateway.toml", old.recordings != new.recordings),
         ("[egress] in gateway.toml", old.egress != new.egress),
         ("[admin] in gateway.toml", old.admin != new.admin),
         ("[prompts] in gateway.toml", old.prompts != new.prompts),

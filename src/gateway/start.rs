@@ -16,6 +16,7 @@ use super::clips::Clips;
 use super::clock::{HouseClock, unix_ms};
 use super::house::{House, Watched};
 use super::journals::Journals;
+use super::recordings::{self, Shelf};
 use super::registry::Registry;
 use super::reload::{self, Loader, ReloadError, Reloaded};
 use super::switchboard::{Ask, Switchboard};
@@ -81,6 +82,7 @@ impl Gateway {
         let store = Store::open(path).await.map_err(|error| StartError::new("store", path.display(), error))?;
         let journals = Journals::start(data.join("journals"))
             .map_err(|error| StartError::new("journals", data.display(), error))?;
+        let shelf = Shelf::new(&config).map_err(|error| StartError::new("master key of recordings", "", error))?;
         let media = &gateway.media;
         let workers = WorkersConfig {
             threads: media.threads,
@@ -130,6 +132,7 @@ impl Gateway {
             webhooks,
             workflows,
             journals,
+            shelf,
             watch,
             loader: options.loader,
             reloading: Mutex::new(()),
@@ -152,6 +155,7 @@ impl Gateway {
         tasks.spawn(ears::listen(Arc::clone(&house), notices));
         let (leave, told) = oneshot::channel();
         tasks.spawn(upkeep::keep_up(Arc::clone(&house), told));
+        tasks.spawn(recordings::clear_away(Arc::clone(&house)));
         tasks.spawn(Switchboard::new(Arc::clone(&house)).run(events, asked));
         // It panics on no number, and a plan that were missing would only cost the first caller its time.
         let _ = read.await;
@@ -282,7 +286,7 @@ pub(super) fn secrets(config: &Config) -> Secrets {
     let of_steps = config.workflows.values().flat_map(|workflow| &workflow.steps).map(|step| &step.verb);
     let of_verbs = of_actions.chain(of_steps).filter_map(|verb| match verb {
         Verb::Api(api) => api.bearer.clone(),
-        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => None,
+        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) | Verb::Recording(_) => None,
     });
     let of_trunks = config.trunks.values().flat_map(|trunk| {
         let outbound = trunk.outbound.as_ref().and_then(|outbound| outbound.credentials.as_ref());

@@ -4,7 +4,6 @@
 //! cannot be refused, because it is a flag and not a message.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::mpsc::{Receiver as MailboxReceiver, SyncSender, TrySendError, sync_channel};
@@ -19,6 +18,7 @@ use super::pipe::Pipe;
 use super::player::Clip;
 use super::ports::{BoundPort, Ports, RtpPorts};
 use super::rtp_leg::RtpPeer;
+use super::tape::TapeOrder;
 use super::worker::Worker;
 use super::writer::Writer;
 use crate::model::limits::{MEDIA_COMMANDS_MAX, MEDIA_COMMANDS_PER_CALL_MAX, NOTICE_BATCHES_MAX, PLAY_CLIPS_MAX};
@@ -245,13 +245,29 @@ impl CallMedia {
         self.send(What::SendDigits { leg, digits })
     }
 
-    /// Records into a new WAV file: on the left what this leg says, on the right what it hears. A recording that
+    /// Records into a new file: on the left what this leg says, on the right what it hears. A recording that
     /// runs is closed first. An error of the disk comes as [`super::Noticed::RecordingClosed`].
     ///
     /// # Errors
     /// [`MediaError::Busy`].
-    pub fn record(&self, path: PathBuf, left: LegId) -> Result<(), MediaError> {
-        self.send(What::Record { path, left })
+    pub fn record(&self, order: impl Into<TapeOrder>, left: LegId) -> Result<(), MediaError> {
+        self.send(What::Record { order: Box::new(order.into()), left })
+    }
+
+    /// Whether the recording goes on as silence, both channels, until it is told otherwise.
+    ///
+    /// # Errors
+    /// [`MediaError::Busy`].
+    pub fn mask_recording(&self, is_masked: bool) -> Result<(), MediaError> {
+        self.send(What::MaskRecording { is_masked })
+    }
+
+    /// Ends the recording and destroys it.
+    ///
+    /// # Errors
+    /// [`MediaError::Busy`].
+    pub fn discard_recording(&self) -> Result<(), MediaError> {
+        self.send(What::DiscardRecording)
     }
 
     /// Completes the recording.
@@ -273,8 +289,15 @@ impl CallMedia {
     /// Commands waiting for the worker are counted per call, so that one call in a loop cannot take the mailbox from
     /// the others. Endings and wiring may use the last quarter.
     fn send(&self, what: What) -> Result<(), MediaError> {
-        let must_pass =
-            matches!(what, What::CloseLeg { .. } | What::Wire { .. } | What::Stop { .. } | What::StopRecording);
+        let must_pass = matches!(
+            what,
+            What::CloseLeg { .. }
+                | What::Wire { .. }
+                | What::Stop { .. }
+                | What::StopRecording
+                | What::MaskRecording { .. }
+                | What::DiscardRecording
+        );
         let room = if must_pass { MEDIA_COMMANDS_PER_CALL_MAX } else { MEDIA_COMMANDS_PER_CALL_MAX / 4 * 3 };
         if self.state.waiting.fetch_add(1, Ordering::AcqRel) >= room {
             self.state.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -391,7 +414,9 @@ pub(super) enum What {
     Play { leg: LegId, play: PlayId, clips: Vec<Clip>, repeat: bool, gain_db: f32 },
     Stop { leg: LegId },
     SendDigits { leg: LegId, digits: Vec<Digit> },
-    Record { path: PathBuf, left: LegId },
+    Record { order: Box<TapeOrder>, left: LegId },
+    MaskRecording { is_masked: bool },
+    DiscardRecording,
     StopRecording,
     CloseLeg { leg: LegId },
 }

@@ -182,6 +182,15 @@ impl Desk {
         self.recording = Some(Recording { left, timeline, said: Edge::default(), heard: Edge::default() });
     }
 
+    /// From now on the recording is silent, or not any more.
+    pub fn mask_recording(&mut self, now: Time, is_masked: bool) {
+        match &mut self.recording {
+            Some(recording) if is_masked => recording.timeline.mask(now),
+            Some(recording) => recording.timeline.unmask(now),
+            None => {}
+        }
+    }
+
     /// Ends the recording with the pairs that were still open.
     pub fn stop_recording(&mut self, now: Time, out: &mut Out) {
         if let Some(mut recording) = self.recording.take() {

@@ -4,6 +4,10 @@
 //! arrived, continued sample by sample. The last 200 ms stay open, so that audio which was late on the network still
 //! gets its own place; then they leave as pairs of frames, one per tick.
 
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
 use crate::model::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Time, ULAW_SILENCE};
 
 /// 20 ms of both channels, µ-law.
@@ -25,12 +29,48 @@ pub struct Timeline {
     left_next: Option<i64>,
     /// Samples handed out.
     written: i64,
+    /// What must not be heard, as far as it was not handed out yet; oldest first.
+    masks: SmallVec<[Mask; 2]>,
+}
+
+/// From the first sample to the one before the end; without an end it goes on.
+#[derive(Clone, Copy, Debug)]
+struct Mask {
+    from: i64,
+    to: Option<i64>,
 }
 
 impl Timeline {
     /// A recording that begins at a tick.
     pub fn new(start: Time) -> Timeline {
-        Timeline { start, left: Track::new(), right: Track::new(), left_next: None, written: 0 }
+        Timeline { start, left: Track::new(), right: Track::new(), left_next: None, written: 0, masks: SmallVec::new() }
+    }
+
+    /// Nothing that was said or heard from this moment on gets into the recording; both channels go on as silence. The
+    /// moment may lie [`MASK_BACK_MAX`] in the past.
+    pub fn mask(&mut self, from: Time) {
+        if self.masks.last().is_none_or(|mask| mask.to.is_some()) {
+            self.masks.push(Mask { from: self.exact(from), to: None });
+        }
+    }
+
+    /// From this moment on it is recorded again.
+    pub fn unmask(&mut self, to: Time) {
+        let to = self.exact(to);
+        if let Some(mask) = self.masks.last_mut().filter(|mask| mask.to.is_none()) {
+            mask.to = Some(to.max(mask.from));
+        }
+        if self.masks.len() > MASKS_MAX {
+            // Somebody turns it on and off many times within the 200 ms: the pauses between go, and no secret comes out.
+            let from = self.masks[0].from;
+            self.masks.remove(0);
+            self.masks[0].from = from;
+        }
+    }
+
+    /// Whether nothing is recorded now.
+    pub fn is_masked(&self) -> bool {
+        self.masks.last().is_some_and(|mask| mask.to.is_none())
     }
 
     /// Places a frame that was received just now.
@@ -65,8 +105,18 @@ impl Timeline {
     }
 
     fn take(&mut self) -> Pair {
-        let pair = Pair { left: self.left.take(self.written), right: self.right.take(self.written) };
-        self.written += FRAME_SAMPLES as i64;
+        let mut pair = Pair { left: self.left.take(self.written), right: self.right.take(self.written) };
+        let end = self.written + FRAME_SAMPLES as i64;
+        for mask in &self.masks {
+            let within = |at: i64| (at.clamp(self.written, end) - self.written) as usize;
+            let silent = within(mask.from)..within(mask.to.unwrap_or(end));
+            if !silent.is_empty() {
+                pair.left[silent.clone()].fill(ULAW_SILENCE);
+                pair.right[silent].fill(ULAW_SILENCE);
+            }
+        }
+        self.masks.retain(|mask| mask.to.is_none_or(|to| to > end));
+        self.written = end;
         pair
     }
 
@@ -101,6 +151,10 @@ impl Track {
     }
 }
 
+/// How far in the past a mask may begin: less than what stays open.
+pub const MASK_BACK_MAX: Duration = Duration::from_millis(180);
+/// Masks within what stays open.
+const MASKS_MAX: usize = 8;
 /// 200 ms.
 const OPEN: i64 = 1600;
 /// 100 ms.
@@ -140,6 +194,52 @@ mod tests {
         for code in 1..8u8 {
             let from = usize::from(code) * 160;
             assert_eq!(run(&left, code), from..from + 160);
+        }
+    }
+
+    #[test]
+    fn what_is_masked_is_silent_on_both_sides_and_nothing_moves() {
+        let mut timeline = Timeline::new(Time::ZERO);
+        let mut pairs = Vec::new();
+        for tick in 0..100u64 {
+            let now = Time::from_ms(tick * 20);
+            match tick {
+                // Found out 60 ms late, ended in the middle of a frame.
+                40 => timeline.mask(Time::from_ms(740)),
+                60 => timeline.unmask(Time::from_ms(1190)),
+                _ => {}
+            }
+            assert_eq!(timeline.is_masked(), (40..60).contains(&tick));
+            timeline.received(now, &[1; FRAME_SAMPLES]);
+            timeline.sent(now, 0, &[2; FRAME_SAMPLES]);
+            pairs.extend(std::iter::from_fn(|| timeline.due(now)));
+        }
+        pairs.extend(std::iter::from_fn(|| timeline.rest(Time::from_ms(2000))));
+
+        let left: Vec<u8> = pairs.iter().flat_map(|pair| pair.left).collect();
+        let right: Vec<u8> = pairs.iter().flat_map(|pair| pair.right).collect();
+        assert_eq!((left.len(), right.len()), (16_000, 16_000));
+        let silent = 740 * 8..1190 * 8;
+        for at in 0..16_000 {
+            let expected = if silent.contains(&at) { (ULAW_SILENCE, ULAW_SILENCE) } else { (1, 2) };
+            assert_eq!((left[at], right[at]), expected, "sample {at}");
+        }
+    }
+
+    #[test]
+    fn a_mask_that_flickers_lets_nothing_through_and_does_not_grow() {
+        let mut timeline = Timeline::new(Time::ZERO);
+        for ms in (0..100).step_by(2) {
+            timeline.mask(Time::from_ms(ms));
+            timeline.unmask(Time::from_ms(ms + 1));
+        }
+        timeline.sent(Time::ZERO, 0, &[1; FRAME_SAMPLES]);
+
+        let (_, right) = all(&mut timeline, Time::from_ms(200));
+
+        assert!(timeline.masks.len() <= MASKS_MAX);
+        for ms in (0..20).step_by(2) {
+            assert!(right[ms * 8..ms * 8 + 8].iter().all(|code| *code == ULAW_SILENCE), "{ms} ms");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::model::{
     CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, ItemId, LegId, Mouth, PlayId, Sound, Speech, Time, Voice,
 };
 
+mod codec;
 mod desk;
 mod ingress;
 mod playout;

@@ -198,9 +198,9 @@ impl Worker {
             }
             What::Stop { leg } => call.desk.stop(leg, out),
             What::SendDigits { leg, digits } => call.desk.send_digits(leg, &digits, out),
-            What::Record { path, left } => {
+            What::Record { order, left } => {
                 call.stop_recording(now, out);
-                match self.writer.open(id, left, path) {
+                match self.writer.open(id, left, *order) {
                     Ok(tape) => {
                         call.tape = Some(tape);
                         call.desk.record(call.tick_before(now), left);
@@ -211,6 +211,13 @@ impl Worker {
                         out.notices.push(Notice { call: id, leg: left, what });
                     }
                 }
+            }
+            What::MaskRecording { is_masked } => call.desk.mask_recording(now, is_masked),
+            What::DiscardRecording => {
+                // What is still open goes with the rest.
+                call.desk.stop_recording(now, out);
+                out.pairs.clear();
+                call.tape.take().into_iter().for_each(Tape::discard);
             }
             What::StopRecording => call.stop_recording(now, out),
             What::CloseLeg { leg } => self.close_leg(now, id, leg),

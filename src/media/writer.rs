@@ -1,39 +1,45 @@
-//! The thread that writes recordings to the disk.
+//! The threads that write recordings to the disk.
 //!
 //! A worker never waits for a disk: each recording has two seconds of room, what does not fit becomes silence of the
 //! same length. An error of the disk ends the recording and nothing else.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hound::{SampleFormat, WavSpec, WavWriter};
 use tokio::sync::mpsc;
 
 use super::g711::decode_ulaw;
 use super::notice::{Notice, Noticed};
 use super::recorder::Pair;
-use crate::model::limits::{RECORDER_QUEUE_MAX, RECORDINGS_OPENING_MAX};
-use crate::model::{CallId, FRAME_MS, FRAME_SAMPLES, LegId, SAMPLE_RATE, ULAW_SILENCE};
+use super::tape::{TapeFile, TapeOrder};
+use crate::model::limits::{RECORDER_QUEUE_MAX, RECORDING_FLUSH_EVERY, RECORDING_THREADS, RECORDINGS_OPENING_MAX};
+use crate::model::{CallId, FRAME_MS, FRAME_SAMPLES, LegId, ULAW_SILENCE};
 
-/// Owns the thread; dropping it completes every recording.
+/// Owns the threads; dropping it completes every recording.
 #[derive(Debug)]
 pub(super) struct Writer {
     desk: Option<WriterDesk>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
     pub(super) fn start(notices: mpsc::Sender<Vec<Notice>>) -> io::Result<Writer> {
-        let (opening, to_open) = sync_channel(RECORDINGS_OPENING_MAX);
-        let mut room = Room { to_open, recordings: Vec::new(), closed: Vec::new(), notices };
-        let thread = std::thread::Builder::new().name("recordings".into()).spawn(move || room.run())?;
-        Ok(Writer { desk: Some(WriterDesk { opening }), thread: Some(thread) })
+        let mut writer = Writer { desk: None, threads: Vec::new() };
+        let mut opening = Vec::new();
+        for number in 0..RECORDING_THREADS {
+            let (to, to_open) = sync_channel(RECORDINGS_OPENING_MAX);
+            let mut room = Room { to_open, recordings: Vec::new(), closed: Vec::new(), notices: notices.clone() };
+            let thread = std::thread::Builder::new().name(format!("recordings-{number}")).spawn(move || room.run())?;
+            writer.threads.push(thread);
+            opening.push(to);
+        }
+        writer.desk = Some(WriterDesk { opening: opening.into() });
+        Ok(writer)
     }
 
     /// A way for a worker to open recordings.
@@ -45,7 +51,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.desk.take();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A writer that panicked has already said so.
             let _ = thread.join();
         }
@@ -55,7 +61,8 @@ impl Drop for Writer {
 /// Where a worker opens recordings.
 #[derive(Clone, Debug)]
 pub(super) struct WriterDesk {
-    opening: SyncSender<Opening>,
+    /// One for each thread.
+    opening: Arc<[SyncSender<Opening>]>,
 }
 
 impl WriterDesk {
@@ -63,13 +70,15 @@ impl WriterDesk {
     ///
     /// # Errors
     /// Gives the path back when too many wait to be opened.
-    pub(super) fn open(&self, call: CallId, leg: LegId, path: PathBuf) -> Result<Tape, PathBuf> {
+    pub(super) fn open(&self, call: CallId, leg: LegId, order: TapeOrder) -> Result<Tape, PathBuf> {
         let (pairs, written) = sync_channel(QUEUE);
-        let missed_at_end = Arc::new(AtomicU64::new(0));
-        let opening = Opening { call, leg, path, pairs: written, missed_at_end: missed_at_end.clone() };
-        match self.opening.try_send(opening) {
-            Ok(()) => Ok(Tape { pairs, missed: 0, missed_at_end }),
-            Err(TrySendError::Full(opening) | TrySendError::Disconnected(opening)) => Err(opening.path),
+        let end = Arc::new(TapeEnd::default());
+        let opening = Opening { call, leg, order, pairs: written, end: end.clone() };
+        // The last octets of a UUIDv7 are chance, so calls spread evenly.
+        let thread = usize::from(call.0.as_bytes()[15]) % self.opening.len();
+        match self.opening[thread].try_send(opening) {
+            Ok(()) => Ok(Tape { pairs, missed: 0, end }),
+            Err(TrySendError::Full(opening) | TrySendError::Disconnected(opening)) => Err(opening.order.path),
         }
     }
 }
@@ -80,7 +89,14 @@ pub(super) struct Tape {
     pairs: SyncSender<(u64, Pair)>,
     /// Pairs that found no room since the last that did.
     missed: u64,
-    missed_at_end: Arc<AtomicU64>,
+    end: Arc<TapeEnd>,
+}
+
+/// What a tape leaves behind for whoever completes the file.
+#[derive(Debug, Default)]
+struct TapeEnd {
+    missed: AtomicU64,
+    is_unwanted: AtomicBool,
 }
 
 impl Tape {
@@ -93,11 +109,16 @@ impl Tape {
         }
         true
     }
+
+    /// Instead of completing the recording destroys it.
+    pub(super) fn discard(self) {
+        self.end.is_unwanted.store(true, Ordering::Release);
+    }
 }
 
 impl Drop for Tape {
     fn drop(&mut self) {
-        self.missed_at_end.store(self.missed, Ordering::Release);
+        self.end.missed.store(self.missed, Ordering::Release);
     }
 }
 
@@ -105,9 +126,9 @@ impl Drop for Tape {
 struct Opening {
     call: CallId,
     leg: LegId,
-    path: PathBuf,
+    order: TapeOrder,
     pairs: Receiver<(u64, Pair)>,
-    missed_at_end: Arc<AtomicU64>,
+    end: Arc<TapeEnd>,
 }
 
 struct Room {
@@ -149,8 +170,8 @@ struct Recording {
     leg: LegId,
     path: PathBuf,
     pairs: Receiver<(u64, Pair)>,
-    missed_at_end: Arc<AtomicU64>,
-    file: Option<WavWriter<BufWriter<File>>>,
+    end: Arc<TapeEnd>,
+    file: Option<TapeFile>,
     frames: u64,
     missed: u64,
     unflushed: u64,
@@ -159,22 +180,22 @@ struct Recording {
 
 impl Recording {
     fn open(opening: Opening) -> Recording {
-        let Opening { call, leg, path, pairs, missed_at_end } = opening;
-        let (file, error) = match create(&path) {
+        let Opening { call, leg, order, pairs, end } = opening;
+        let (file, error) = match TapeFile::create(&order) {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(format!("creating the recording: {error}"))),
         };
-        Recording { call, leg, path, pairs, missed_at_end, file, frames: 0, missed: 0, unflushed: 0, error }
+        Recording { call, leg, path: order.path, pairs, end, file, frames: 0, missed: 0, unflushed: 0, error }
     }
 
     /// Writes what waits. Returns whether more may come.
     fn write_waiting(&mut self) -> bool {
-        while self.error.is_none() {
+        while self.error.is_none() && !self.end.is_unwanted.load(Ordering::Acquire) {
             let step = match self.pairs.try_recv() {
                 Ok((missed, pair)) => self.write_silence(missed).and_then(|()| self.write(&pair)),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => {
-                    let missed = self.missed_at_end.load(Ordering::Acquire);
+                    let missed = self.end.missed.load(Ordering::Acquire);
                     if let Err(error) = self.write_silence(missed) {
                         self.fail(&error);
                     }
@@ -188,69 +209,55 @@ impl Recording {
         false
     }
 
-    fn write_silence(&mut self, pairs: u64) -> Result<(), hound::Error> {
+    fn write_silence(&mut self, pairs: u64) -> io::Result<()> {
         self.missed += pairs;
         (0..pairs).try_for_each(|_| self.write(&SILENT))
     }
 
-    fn write(&mut self, pair: &Pair) -> Result<(), hound::Error> {
+    fn write(&mut self, pair: &Pair) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        for (left, right) in pair.left.iter().zip(&pair.right) {
-            file.write_sample(decode_ulaw(*left))?;
-            file.write_sample(decode_ulaw(*right))?;
-        }
+        file.write(&pair.left.map(decode_ulaw), &pair.right.map(decode_ulaw))?;
         self.frames += 1;
         self.unflushed += 1;
-        if self.unflushed == FLUSH_EVERY {
+        if self.unflushed >= FLUSH_EVERY {
             self.unflushed = 0;
-            // Also rewrites the header, so that a crash leaves a file that opens.
             file.flush()?;
         }
         Ok(())
     }
 
-    fn fail(&mut self, error: &hound::Error) {
+    fn fail(&mut self, error: &io::Error) {
         self.error = Some(format!("writing the recording: {error}"));
     }
 
     fn close(mut self) -> Notice {
-        if let Some(Err(error)) = self.file.take().map(WavWriter::finalize)
-            && self.error.is_none()
-        {
-            self.error = Some(format!("completing the recording: {error}"));
-        }
-        if self.missed > 0 && self.error.is_none() {
+        let is_unwanted = self.end.is_unwanted.load(Ordering::Acquire);
+        let closed = match self.file.take() {
+            Some(file) if is_unwanted => file.destroy().map_err(|error| format!("destroying the recording: {error}")),
+            // What does not fit on the disk any more may still leave room for the lengths in the header.
+            Some(file) => file.finish().map_err(|error| format!("completing the recording: {error}")),
+            None => Ok(()),
+        };
+        let error = self.error.or(closed.err()).or_else(|| {
             let ms = self.missed * u64::from(FRAME_MS);
-            self.error = Some(format!("{ms} ms are silence because the disk was too slow"));
-        }
-        let what = Noticed::RecordingClosed { path: self.path, frames: self.frames, error: self.error };
+            (self.missed > 0).then(|| format!("{ms} ms are silence because the disk was too slow"))
+        });
+        let frames = if is_unwanted { 0 } else { self.frames };
+        let what = Noticed::RecordingClosed { path: self.path, frames, error };
         Notice { call: self.call, leg: self.leg, what }
     }
 }
 
-/// Creates the file and its folders. An older recording is never overwritten, and only the owner may read it.
-fn create(path: &Path) -> Result<WavWriter<BufWriter<File>>, hound::Error> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    WavWriter::new(BufWriter::new(options.open(path)?), SPEC)
-}
-
-const SPEC: WavSpec =
-    WavSpec { channels: 2, sample_rate: SAMPLE_RATE, bits_per_sample: 16, sample_format: SampleFormat::Int };
 const SILENT: Pair = Pair { left: [ULAW_SILENCE; FRAME_SAMPLES], right: [ULAW_SILENCE; FRAME_SAMPLES] };
 const QUEUE: usize = RECORDER_QUEUE_MAX.as_millis() as usize / FRAME_MS as usize;
 /// How often waiting audio is written when nothing is opened.
 const ROUND: Duration = Duration::from_millis(100);
-/// 5 s.
-const FLUSH_EVERY: u64 = 5000 / FRAME_MS as u64;
+const FLUSH_EVERY: u64 = RECORDING_FLUSH_EVERY.as_millis() as u64 / FRAME_MS as u64;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use uuid::Uuid;
 
     use super::*;
@@ -311,10 +318,49 @@ mod tests {
         assert!(!tape.write(LOUD));
     }
 
+    #[test]
+    fn a_recording_that_nobody_may_keep_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut tape, mut recording) = both_ends(&folder.path().join("refused.wav"));
+        (0..QUEUE).for_each(|_| assert!(tape.write(LOUD)));
+        recording.write_waiting();
+        tape.write(LOUD);
+
+        tape.discard();
+        assert!(!recording.write_waiting());
+        let Noticed::RecordingClosed { frames: 0, error: None, .. } = recording.close().what else { panic!("is gone") };
+
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_ends_the_recording() {
+        // The system has a disk that is always full.
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("full.wav");
+        let (mut tape, mut recording) = both_ends(&path);
+        recording.file = Some(TapeFile::to_full_disk());
+
+        let mut is_taken = true;
+        for _ in 0..5 {
+            for _ in 0..QUEUE {
+                is_taken = tape.write(LOUD);
+            }
+            if !recording.write_waiting() {
+                break;
+            }
+        }
+        let Noticed::RecordingClosed { error: Some(error), .. } = recording.close().what else { panic!("has failed") };
+
+        assert!(is_taken, "the worker never waited");
+        assert!(error.contains("No space left"), "{error}");
+        assert!(!tape.write(LOUD), "it is told with the next pair");
+    }
+
     fn both_ends(path: &Path) -> (Tape, Recording) {
         let (opening, to_open) = sync_channel(1);
-        let desk = WriterDesk { opening };
-        let tape = desk.open(CallId(Uuid::nil()), LegId(0), path.to_owned()).expect("there is room");
+        let desk = WriterDesk { opening: [opening].into() };
+        let tape = desk.open(CallId(Uuid::nil()), LegId(0), path.to_owned().into()).expect("there is room");
         (tape, Recording::open(to_open.recv().expect("was sent")))
     }
 

@@ -255,6 +255,18 @@ pub const PACKET_MAX: Duration = Duration::from_millis(120);
 /// Audio between a worker and the disk. A disk that stalls longer leaves silence in the recording, counted.
 pub const RECORDER_QUEUE_MAX: Duration = Duration::from_secs(2);
 
+/// How much of a recording a crash may cost: as often what was recorded is made a file that can be opened.
+pub const RECORDING_FLUSH_EVERY: Duration = Duration::from_secs(5);
+
+/// Threads that write recordings. One writes two thousand calls as WAV, and some three hundred as Opus, which it encodes.
+pub const RECORDING_THREADS: usize = 2;
+
+/// Events and masks on the page about a recording: a call has a few dozen. Further ones are not noted.
+pub const RECORDING_EVENTS_MAX: usize = 1000;
+
+/// How often recordings whose time is over are destroyed.
+pub const RECORDINGS_CLEARED_EVERY: Duration = Duration::from_secs(3600);
+
 /// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
 

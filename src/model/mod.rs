@@ -5,6 +5,7 @@
 
 mod address;
 mod audio;
+mod barge_in;
 mod identity;
 mod ids;
 pub mod limits;
@@ -19,6 +20,7 @@ pub use audio::{
     Band, Codec, Digit, FRAME_MS, FRAME_SAMPLES, Frame, OpusTerms, SAMPLE_RATE, Sound, ULAW_SILENCE, WIDE_RATE,
     WIDE_SAMPLES, WideFrame,
 };
+pub use barge_in::{BargeIn, DecidedBy, Interruptible};
 pub use identity::{Attestation, Doubt, Gap, Verdict, Verification, Via};
 pub use ids::{CallId, LegId, PlayId, RunId};
 pub use pii::{Pii, Secret, Vault};

@@ -54,6 +54,7 @@ pub const METRICS: &[(&str, Kind, &str)] = &[
     ("ringback_media_lateness_seconds", Gauge, "how late the media workers are, 99th percentile"),
     ("ringback_recordings_broken_total", Counter, "recordings that ended early"),
     ("ringback_registration_up", Gauge, "whether we are registered with a trunk's registrar"),
+    ("ringback_recordings_deleted_total", Counter, "recordings that were destroyed because their time was over"),
     ("ringback_rtp_jitter_ms", Gauge, "interarrival jitter of the last leg that closed"),
     ("ringback_rtp_packets_lost_total", Counter, "RTP packets that never came"),
     ("ringback_rtp_packets_refused_total", Counter, "datagrams on RTP ports that were not taken"),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::{Cause, Command, Destination, Outcome, ReferProgress, Status, Timer, Wiring};
+use crate::call::{Cause, Command, ConsentResult, Destination, Outcome, ReferProgress, Status, Timer, Wiring};
 use crate::model::{LegId, RunId};
 
 /// Watches the commands of one call.
@@ -23,6 +23,9 @@ pub struct Watch {
     /// Whoever referred us and has not heard the end of it.
     referrers: BTreeSet<LegId>,
     caller_answered: bool,
+    /// What the caller said to a recording, as far as it was asked.
+    consent: Option<ConsentResult>,
+    is_recording: bool,
     /// The caller may be let hear something.
     caller_hears: bool,
     broken: Vec<String>,
@@ -121,10 +124,24 @@ impl Watch {
                 self.broken.push("something is played over two people who talk".to_owned());
             }
             Command::Play { leg, .. } | Command::StopPlaying { leg } | Command::Record { leg } => {
+                if matches!(command, Command::Record { .. }) {
+                    if std::mem::replace(&mut self.is_recording, true) {
+                        self.broken.push("it is recorded twice".to_owned());
+                    }
+                    if self.consent.is_some_and(|result| !result.allows()) {
+                        self.broken.push("it is recorded against the caller's will".to_owned());
+                    }
+                }
                 if *leg == LegId::CALLER && !self.caller_answered {
                     self.broken.push("the caller hears something before the answer".to_owned());
                 }
             }
+            Command::SetRecording { .. } => {
+                if !self.is_recording {
+                    self.broken.push("a recording is changed, and there is none".to_owned());
+                }
+            }
+            Command::NoteConsent { result } => self.consent = Some(*result),
             Command::TellAgent { leg, .. } => {
                 if self.up.get(leg) != Some(&true) {
                     self.broken.push(format!("{leg} is told something, and is not there"));

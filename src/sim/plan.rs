@@ -9,9 +9,9 @@ use serde_json_path::JsonPath;
 
 use super::Random;
 use crate::actions::{
-    Action, AfterCall, Agent, Api, Before, Connector, Failure, Fallback, Forward, Goto, HangUp, Menu, MenuOption,
-    Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, Step, Target, Template, TransferMethod,
-    TransferTo, Verb, Waiting, Workflow,
+    Action, AfterCall, Agent, Api, Before, Connector, Consent, Failure, Fallback, Forward, Goto, HangUp, Menu,
+    MenuOption, Method, Parameter, ParameterType, Phase, Plan, Prompt, Reception, Say, SetRecording, Step, Target,
+    Template, TransferMethod, TransferTo, Verb, Waiting, Workflow,
 };
 use crate::model::Digit;
 
@@ -39,6 +39,12 @@ pub fn plan_for(seed: u64) -> Plan {
     let mut plan = plan_with(connector, fallback);
     if let (Reception::Agent(agent), true) = (&mut plan.reception, random.chance(30)) {
         agent.during.iter_mut().for_each(|action| leave_to_the_agent(&mut action.verb));
+    }
+    if let (Reception::Agent(agent), true) = (&mut plan.reception, random.chance(40)) {
+        agent.consent = match random.below(2) {
+            0 => Consent::Announce(prompt("recorded.wav")),
+            _ => Consent::Ask(Menu { prompt: prompt("may-we-record.wav"), no_match: Prompt::default(), ..menu() }),
+        };
     }
     let method = match random.below(10) {
         0 => Some(TransferMethod::Refer),
@@ -102,12 +108,16 @@ fn plan_with(connector: Connector, fallback: Option<&str>) -> Plan {
             during("order_status", Verb::from(order_status())),
             during("colleague", Verb::from(transfer())),
             during("choice", Verb::from(menu())),
+            during("off_the_record", Verb::from(SetRecording::Off)),
+            during("on_the_record", Verb::from(SetRecording::On)),
+            during("forget_it", Verb::from(SetRecording::Destroyed)),
             during("goodbye", Verb::from(HangUp { goodbye: prompt("goodbye.wav"), workflow: Some("note".to_owned()) })),
         ],
         after: vec![AfterCall { workflow: "tell-crm".to_owned() }],
         fallback: fallback.map(str::to_owned),
         went_wrong: prompt("went-wrong.wav"),
         record: true,
+        consent: Consent::None,
         duration_max: Duration::from_secs(1800),
     };
     let workflows = BTreeMap::from([("desk".to_owned(), desk())]);
@@ -221,6 +231,7 @@ fn leave_to_the_agent(verb: &mut Verb) {
             vec![&mut to.message, &mut to.sorry]
         }
         Verb::HangUp(hang_up) => vec![&mut Arc::make_mut(hang_up).goodbye],
+        Verb::Recording(_) => Vec::new(),
     };
     for prompt in prompts {
         *prompt = Prompt { clips: Vec::new(), text: Some(template("Words.")) };

@@ -20,6 +20,8 @@ pub struct World {
     agenda: BTreeMap<(Time, u64), Event>,
     booked: u64,
     answered: Option<Time>,
+    /// Sentences the agent was given to say.
+    says: u32,
 }
 
 /// What came of a simulated call.
@@ -51,7 +53,7 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64, plan: Arc<Plan>) -> World {
         let random = Random::new(seed);
-        World { random, plan, agenda: BTreeMap::new(), booked: 0, answered: None }
+        World { random, plan, agenda: BTreeMap::new(), booked: 0, answered: None, says: 0 }
     }
 
     /// Lives the call to its end, and a little beyond: what the network still delivers then must change nothing.
@@ -227,6 +229,7 @@ impl World {
 
     fn agent_hears(&mut self, now: Time, leg: LegId, what: &Told) {
         let speaks_ms = 300 + self.random.below(3_000);
+        self.says += u32::from(matches!(what, Told::Say(_)));
         match what {
             Told::Start { first_words: None, .. } | Told::Digit(_) => {}
             Told::Start { .. } | Told::Say(_) | Told::Result { .. } => {
@@ -242,7 +245,7 @@ impl World {
                 }
                 // Now and then a socket stalls and the end of the sentence is never reported.
                 if !self.random.chance(5) {
-                    self.book(now, 201 + speaks_ms, Event::AgentQuiet { leg });
+                    self.book(now, 201 + speaks_ms, Event::AgentQuiet { leg, says: Some(self.says) });
                 }
             }
         }

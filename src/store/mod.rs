@@ -29,7 +29,7 @@ use uuid::Uuid;
 pub use deliveries::{ClaimedDelivery, DeliveryRecord, DeliveryState};
 pub use event::NewEvent;
 pub use jobs::{ClaimedJob, JobRecord, JobState, NewJob, StepEnd, StepRecord};
-pub use record::{CallOpen, CallRecord, Direction, RecordedIdentity, RecordedRun, RecordedTurn};
+pub use record::{CallOpen, CallRecord, Direction, RecordedConsent, RecordedIdentity, RecordedRun, RecordedTurn};
 pub use traces::{CallTrace, TracedMessage};
 
 /// The gateway's memory, in one SQLite file. Cheap to clone.

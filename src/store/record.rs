@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::actions::RunResult;
-use crate::call::{Blame, Cause, Outcome, Speaker, Status};
+use crate::call::{Blame, Cause, ConsentResult, Consented, Outcome, Speaker, Status};
 use crate::model::{Attestation, CallId, Pii, Time, Verification};
 
 /// What is known when a call begins, written while it rings.
@@ -106,6 +106,9 @@ pub struct CallRecord {
     pub transcript: Vec<RecordedTurn>,
     /// Where the recording lies.
     pub recording: Option<String>,
+    /// What came of telling the caller of the recording, or asking; `null` when that was not done.
+    #[serde(default)]
+    pub consent: Option<RecordedConsent>,
     /// Where the journal lies.
     pub journal: Option<String>,
     /// The configuration it ran on.
@@ -113,6 +116,21 @@ pub struct CallRecord {
     /// Whether the caller is who it says; `null` when nobody looked.
     #[serde(default)]
     pub identity: Option<RecordedIdentity>,
+}
+
+/// What came of telling a caller of the recording, or asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedConsent {
+    /// What.
+    pub result: ConsentResult,
+    /// Milliseconds since the call began.
+    pub at: u64,
+}
+
+impl RecordedConsent {
+    fn new(consent: Consented) -> RecordedConsent {
+        RecordedConsent { result: consent.result, at: consent.at.as_ms() }
+    }
 }
 
 /// Whether the caller is who it says.
@@ -181,13 +199,15 @@ impl CallRecord {
             transcript: outcome.turns.iter().map(RecordedTurn::new).collect(),
             recorded: recording.is_some(),
             recording,
+            consent: outcome.consent.map(RecordedConsent::new),
             ..CallRecord::bare(open, open.began_unix_ms.saturating_add_unsigned(ended.as_ms()))
         }
     }
 
-    /// The record of a call whose process died. Nothing is known of how it went, only that it can no longer be up.
-    pub fn crashed(open: &CallOpen, now_unix_ms: i64) -> CallRecord {
-        CallRecord::bare(open, now_unix_ms)
+    /// The record of a call whose process died. Nothing is known of how it went, only that it can no longer be up, and
+    /// what was recorded of it.
+    pub fn crashed(open: &CallOpen, recording: Option<String>, now_unix_ms: i64) -> CallRecord {
+        CallRecord { recorded: recording.is_some(), recording, ..CallRecord::bare(open, now_unix_ms) }
     }
 
     fn bare(open: &CallOpen, ended_unix_ms: i64) -> CallRecord {
@@ -220,6 +240,7 @@ impl CallRecord {
             runs: Vec::new(),
             transcript: Vec::new(),
             recording: None,
+            consent: None,
             journal: open.journal.clone(),
             revision: open.revision.clone(),
             identity: open.identity.as_ref().map(RecordedIdentity::new),

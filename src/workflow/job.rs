@@ -162,7 +162,7 @@ impl Worker {
                     Effect::Done(outcome) => return Tried::Ended(outcome, sets),
                     // There is nobody to hear, wait, or be transferred.
                     Effect::Play(_) | Effect::StopPlaying | Effect::Wait(_) => {}
-                    Effect::Transfer(_) | Effect::HangUp { .. } => {}
+                    Effect::Transfer(_) | Effect::HangUp { .. } | Effect::Record(_) => {}
                 }
             }
             // A verb that neither asks nor ends would wait for a caller who is gone.
@@ -228,14 +228,14 @@ fn done(job: &ClaimedJob) -> usize {
 fn timeout(step: &Step) -> Duration {
     match &step.verb {
         Verb::Api(api) => api.timeout.min(limits::HTTP_TIMEOUT_MAX),
-        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => Duration::ZERO,
+        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) | Verb::Recording(_) => Duration::ZERO,
     }
 }
 
 fn only_reads(step: &Step) -> bool {
     match &step.verb {
         Verb::Api(api) => plan::only_reads(api.method),
-        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) => true,
+        Verb::Say(_) | Verb::Menu(_) | Verb::Transfer(_) | Verb::HangUp(_) | Verb::Recording(_) => true,
     }
 }
 

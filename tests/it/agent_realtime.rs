@@ -289,7 +289,7 @@ async fn the_call_knows_when_the_agents_last_word_was_heard() {
 
     // Nothing is quiet before the worker says that it was heard.
     let mut seen = Vec::new();
-    while !matches!(seen.last(), Some(AgentEvent::Quiet)) {
+    while !matches!(seen.last(), Some(AgentEvent::Quiet { .. })) {
         seen.push(phone.any_event().await);
     }
     assert!(seen.iter().any(|event| matches!(event, AgentEvent::Said { .. })), "{seen:?}");
@@ -698,7 +698,7 @@ impl Phone {
     async fn event(&mut self) -> AgentEvent {
         loop {
             let event = self.any_event().await;
-            if !matches!(event, AgentEvent::Speaking | AgentEvent::Quiet) {
+            if !matches!(event, AgentEvent::Speaking | AgentEvent::Quiet { .. }) {
                 return event;
             }
         }
@@ -719,7 +719,7 @@ impl Phone {
     async fn events_to_the_end(&mut self) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         while let Some(event) = self.events.recv().await {
-            if !matches!(event, AgentEvent::Speaking | AgentEvent::Quiet) {
+            if !matches!(event, AgentEvent::Speaking | AgentEvent::Quiet { .. }) {
                 events.push(event);
             }
         }

@@ -91,7 +91,7 @@ fn options_of_a_vendors_agent_reach_its_plan() {
     assert!(first_words.is_some() && secret.is_some());
     assert_eq!(agent.before[1].after, ["crm-lookup"]);
     let ids: Vec<_> = agent.during.iter().map(|action| action.id.as_str()).collect();
-    assert_eq!(ids, ["order-status", "say-hours", "ask-language", "to-colleague", "end-call"]);
+    assert_eq!(ids, ["order-status", "say-hours", "ask-language", "to-colleague", "off-the-record", "end-call"]);
     let Verb::Transfer(to) = &agent.during[3].verb else { panic!("to-colleague transfers") };
     assert!(to.fallback.values().any(|fallback| matches!(fallback, Fallback::Ring(_))));
     // What a call can run, also by way of an action of a step and of a goodbye.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback::actions::{
-    Agent, Connector, Failure, Fallback, Forward, HttpFailure, HttpReply, Plan, Reception, Target, Template,
-    TransferTo, Verb,
+    Agent, Connector, Consent, Failure, Fallback, Forward, HttpFailure, HttpReply, Menu, MenuOption, Plan, Prompt,
+    Reception, Target, Template, TransferTo, Verb,
 };
 use ringback::call::{
     Call, Cause, Command, Destination, Event, Invitation, Outcome, ReferNews, Speaker, Told, ToolCall,
@@ -62,6 +62,10 @@ ladders! {
     lookup_hangs
     menu_without_a_match
     operator_ends_the_call
+    recording_is_announced
+    recording_is_asked_for
+    recording_is_refused
+    recording_stops_and_goes
     refer_by_the_caller
     refer_by_the_target
     replaced_by_another_telephone
@@ -295,6 +299,9 @@ impl Stage {
             let cut = if turn.interrupted { " (cut off)" } else { "" };
             self.say(&format!("{:?}: {}{cut}", turn.who, turn.text.reveal()));
         }
+        if let Some(consent) = &outcome.consent {
+            self.say(&format!("consent: {:?} after {} ms", consent.result, consent.at.as_ms()));
+        }
         if !outcome.after.is_empty() {
             self.say(&format!("after the call: {}", outcome.after.join(", ")));
         }
@@ -351,6 +358,7 @@ fn read_event(text: &str, stage: &Stage) -> Result<Event, String> {
             let (n, what) = numbered(what, usize::try_from(stage.plays).unwrap(), "play")?;
             let play = PlayId(u32::try_from(n).unwrap());
             match (what, stage.playing == Some(play)) {
+                ("cannot be heard", true) => Some(Event::NotPlayed { leg: LegId::CALLER, play }),
                 ("heard", true) | ("heard, too late", false) => Some(Event::Played { leg: LegId::CALLER, play }),
                 ("heard", false) => return Err("that was stopped or replaced, or has no end".to_owned()),
                 _ => None,
@@ -468,7 +476,7 @@ fn leg_does(leg: LegId, what: &str) -> Option<Event> {
             Some(Event::DigitPressed { leg, digit })
         }
         ("speaks", "") => Some(Event::AgentSpoke { leg }),
-        ("is", "quiet") => Some(Event::AgentQuiet { leg }),
+        ("is", "quiet") => Some(Event::AgentQuiet { leg, says: None }),
         ("faults:", code) => Some(Event::AgentFault { leg, code: code.to_owned() }),
         ("said", words) => Some(said(Speaker::Agent, words, false)),
         ("was", rest) => rest.strip_prefix("cut off: ").map(|words| said(Speaker::Agent, words, true)),
@@ -546,6 +554,20 @@ fn change(plan: &mut Plan, key: &str, value: &toml_edit::Item) -> Option<()> {
         "ring_budget_ms" => agent(plan)?.ring_budget = millis()?,
         "duration_max_ms" => agent(plan)?.duration_max = millis()?,
         "record" => agent(plan)?.record = value.as_bool()?,
+        "consent" => {
+            let clips = || vec![Template::parse("recorded.wav").expect("is a template")];
+            let prompt = Prompt { clips: clips(), text: None };
+            agent(plan)?.consent = match value.as_str()? {
+                "announce" => Consent::Announce(prompt),
+                "ask" => {
+                    let agree =
+                        MenuOption { digit: Digit::from_char('1')?, label: "agree".to_owned(), set: Vec::new() };
+                    let wait = Duration::from_secs(5);
+                    Consent::Ask(Menu { prompt, options: vec![agree], no_match: Prompt::default(), wait, tries: 2 })
+                }
+                _ => return None,
+            };
+        }
         "targets" => {
             let targets: Vec<Target> =
                 value.as_array()?.iter().map(|to| Some(target(to.as_str()?))).collect::<Option<_>>()?;

@@ -61,6 +61,7 @@ pub(crate) fn outcome() -> Outcome {
         runs: Vec::new(),
         turns: Vec::new(),
         after: Vec::new(),
+        consent: None,
     }
 }
 

@@ -242,12 +242,16 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts `ringback run` on this tree, and waits until it says that it is ready.
     pub(crate) fn start(rig: &Rig) -> Gateway {
+        let mut command = Command::new(binary());
+        command.args(["run", "--config-dir"]).arg(rig.path().join("sip-config")).arg("--json");
+        Gateway::start_as(rig, command)
+    }
+
+    /// As [`Gateway::start`], by this command, which becomes the gateway.
+    pub(crate) fn start_as(rig: &Rig, mut command: Command) -> Gateway {
         let log = rig.path().join("gateway.log");
         let log_file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut child = Command::new(binary())
-            .args(["run", "--config-dir"])
-            .arg(rig.path().join("sip-config"))
-            .arg("--json")
+        let mut child = command
             .env("RINGBACK_TEST_WEBHOOK_SECRET", WEBHOOK_SECRET)
             .current_dir(rig.path())
             .stdin(Stdio::null())

@@ -78,7 +78,7 @@ async fn a_call_left_open_by_a_crash_is_found_by_the_next_process_only() {
     let store = disk.open().await;
     store.begin_call(&open_call(3)).await.unwrap();
     let orphans = store.orphans().await.unwrap();
-    let crashed = CallRecord::crashed(&orphans[0], orphans[0].began_unix_ms + 5_000);
+    let crashed = CallRecord::crashed(&orphans[0], None, orphans[0].began_unix_ms + 5_000);
     assert!(store.finish_call(&crashed, &[], &[], now()).await.unwrap());
 
     assert_eq!(orphans, vec![open_call(1)]);
@@ -220,6 +220,7 @@ fn a_record_has_the_fields_and_times_of_the_feature_table() {
         "extractors": [],
         "extractedData": {},
         "classifiers": [],
+        "consent": null,
         "classificationData": {},
         "context": {"customer.name": "Ada"},
         "summary": null,

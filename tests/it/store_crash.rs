@@ -35,7 +35,7 @@ async fn a_killed_process_leaves_every_call_told_once_in_effect() {
     let store = disk.open().await;
     let webhooks = webhooks(&store, &receiver.url);
     for orphan in store.orphans().await.unwrap() {
-        let crashed = CallRecord::crashed(&orphan, now());
+        let crashed = CallRecord::crashed(&orphan, None, now());
         let event = NewEvent::call_ended(&crashed, now(), webhooks.subscribers("call.ended"));
         assert!(store.finish_call(&crashed, &[event], &[], now()).await.unwrap());
     }

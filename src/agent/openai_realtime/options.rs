@@ -39,6 +39,7 @@ pub(super) fn connect(spec: &AgentSpec) -> Connect {
     Connect {
         url: format!("{url}{sign}model={model}"),
         bearer: spec.secret.clone(),
+        subprotocol: None,
         timeout_ms: timeout_ms.unwrap_or_else(|| u64::try_from(AGENT_CONNECT_MAX.as_millis()).unwrap_or(u64::MAX)),
     }
 }
@@ -106,31 +107,13 @@ fn tool(tool: &ToolSpec) -> Value {
 }
 
 fn url(value: &Value) -> Result<(), (String, String)> {
-    let wrong = |message: &str| Err((message.to_owned(), format!("a WebSocket address such as {URL}")));
-    let Some(url) = value.as_str().filter(|url| url.len() <= 512) else { return wrong("an address is wanted here") };
-    if url.contains(|char: char| !char.is_ascii_graphic() || char == '#' || char == '@') {
-        return wrong("no spaces, fragments or credentials in this address");
-    }
-    let is_secure = url.starts_with("wss://");
-    let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else {
-        return wrong("the address must begin with wss:// (or ws:// on this machine)");
-    };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    if host.is_empty() {
-        return wrong("the address has no host");
-    }
-    let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !is_secure && !is_here {
-        return wrong(
-            "ws:// would send the key and the caller's voice in the clear; only wss:// may leave this machine",
-        );
-    }
-    if rest.split_once('?').is_some_and(|(_, query)| query.split('&').any(|pair| pair.starts_with("model="))) {
-        return wrong("the model has a setting of its own, `model`");
+    settings::socket_url(value, URL)?;
+    let query = value.as_str().and_then(|url| url.split_once('?'));
+    if query.is_some_and(|(_, query)| query.split('&').any(|pair| pair.starts_with("model="))) {
+        return Err((
+            "the model has a setting of its own, `model`".to_owned(),
+            format!("a WebSocket address such as {URL}"),
+        ));
     }
     Ok(())
 }

@@ -192,7 +192,7 @@ fn words_that_come_after_the_caller_spoke_do_not_hold_up_the_transcript() {
         agent.on_text(&format!(r#"{{"type":"response.output_audio.done",{of}}}"#), out);
     };
     say(&mut agent, "item_1", "First.", &mut out);
-    agent.on_finished(&"item_1".into(), &mut out);
+    agent.on_finished(&"item_1".into(), 0, &mut out);
     agent.on_text(r#"{"type":"input_audio_buffer.speech_started","audio_start_ms":0,"item_id":"i"}"#, &mut out);
     out.clear();
 
@@ -271,7 +271,8 @@ fn only_whole_words_that_were_heard_are_reported() {
 
 #[test]
 fn a_frame_is_appended_as_216_letters_of_base64() {
-    let message: Value = serde_json::from_str(&OpenAiRealtime::new(spec()).append(&[0xff; 160])).unwrap();
+    let Message::Text(text) = OpenAiRealtime::new(spec()).append(&[0xff; 160]) else { panic!("it is text") };
+    let message: Value = serde_json::from_str(&text).unwrap();
 
     assert_eq!(message["type"], "input_audio_buffer.append");
     assert_eq!(message["audio"].as_str().map(str::len), Some(216));
@@ -423,7 +424,7 @@ fn feed(agent: &mut OpenAiRealtime, line: &Value, ask: &str, out: &mut Vec<Act>)
         if let Some(frames) = worker["frames"].as_u64() {
             (0..frames).for_each(|_| agent.on_frame(out));
         } else if let Some(item) = worker["finished"].as_str() {
-            agent.on_finished(&item.into(), out);
+            agent.on_finished(&item.into(), 0, out);
         } else {
             let heard_ms = worker["heard_ms"].as_u64().expect("heard_ms");
             agent.on_stopped(worker["stopped"].as_str().map(ItemId::from), heard_ms, out);
@@ -481,7 +482,7 @@ fn told(event: &AgentEvent) -> Value {
         AgentEvent::Fault { code, .. } => json!({ "fault": code }),
         AgentEvent::Usage(it) => json!({ "usage": [it.input_tokens, it.input_cached_tokens, it.input_audio_tokens,
             it.output_tokens, it.output_audio_tokens] }),
-        AgentEvent::Failed { .. } | AgentEvent::Left { .. } | AgentEvent::Speaking | AgentEvent::Quiet => {
+        AgentEvent::Failed { .. } | AgentEvent::Left { .. } | AgentEvent::Speaking | AgentEvent::Quiet { .. } => {
             json!("the driver's word")
         }
     }

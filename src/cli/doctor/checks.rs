@@ -323,7 +323,7 @@ mod tests {
             revision: String::new(),
             identity: None,
         };
-        let lost = CallRecord { end_reason: "no_media".to_owned(), ..CallRecord::crashed(&open, 1_000) };
+        let lost = CallRecord { end_reason: "no_media".to_owned(), ..CallRecord::crashed(&open, None, 1_000) };
         let well = CallRecord { end_reason: "normal".to_owned(), ..lost.clone() };
         let mut patient = patient();
         assert_eq!(worst(&last_calls(&patient)).0, Verdict::Ok);

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{At, Check, Kind, Mistake, code, inside};
-use crate::actions::{Action, AfterCall, Agent, Before, Connector, Phase, Template, Verb, Workflow};
+use crate::actions::{
+    Action, AfterCall, Agent, Before, Connector, Consent, Menu, MenuOption, Phase, Prompt, Template, Verb, Workflow,
+};
 use crate::config::raw;
+use crate::model::Digit;
 
 impl Check<'_> {
     pub(super) fn agents(
@@ -56,8 +59,49 @@ impl Check<'_> {
             fallback: file.fallback.clone(),
             went_wrong: self.prompt(&at.key("went_wrong"), &file.went_wrong),
             record: file.record,
+            consent: self.consent(&at.key("consent"), &file.consent),
             duration_max: Duration::from_secs(file.duration_max_s),
         }
+    }
+
+    fn consent(&mut self, at: &At, consent: &raw::Consent) -> Consent {
+        if consent.policy == raw::ConsentPolicy::None {
+            if !consent.prompt.clips.is_empty() || consent.prompt.text.is_some() {
+                let what = "nobody hears this: the policy is `none`";
+                self.report(
+                    Mistake::error(code::CONFLICT, at.key("prompt").on_key(), what)
+                        .hint(r#"write policy = "announce" or policy = "ask""#),
+                );
+            }
+            return Consent::None;
+        }
+        // The agent is not there yet to say it in words, and a clip with a variable may turn out not to be there.
+        if consent.prompt.clips.is_empty() {
+            self.report(
+                Mistake::error(code::EMPTY, at.key("prompt"), "there is nothing to play to the caller")
+                    .hint(r#"write prompt = { clips = ["recorded.wav"] }"#)
+                    .absence(),
+            );
+        }
+        let prompt = self.prompt(&at.key("prompt"), &consent.prompt);
+        if consent.policy == raw::ConsentPolicy::Announce {
+            return Consent::Announce(prompt);
+        }
+        let digit = consent.agree.chars().next().and_then(Digit::from_char);
+        if digit.is_none() {
+            self.report(
+                Mistake::error(code::KEY, at.key("agree"), format!("there is no key {:?}", consent.agree))
+                    .hint("use 0-9, *, # or A-D"),
+            );
+        }
+        let agree = digit.map(|digit| MenuOption { digit, label: "agree".to_owned(), set: Vec::new() });
+        Consent::Ask(Menu {
+            prompt,
+            options: agree.into_iter().collect(),
+            no_match: Prompt::default(),
+            wait: Duration::from_secs(consent.wait_s),
+            tries: consent.tries,
+        })
     }
 
     fn connector(&mut self, at: &At, file: &raw::AgentFile) -> Connector {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{At, Check, Mistake, code, is_id};
 use crate::config::{
-    Certificates, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Origin, Private, Signers, SipListeners, Store,
-    raw,
+    Certificates, Egress, Endpoint, Gateway, KeepTrace, Limits, Media, Origin, Private, Recordings, Signers,
+    SipListeners, Store, raw,
 };
 
 /// An address, or letters, digits, hyphens and dots, as RFC 1123 wants a host name.
@@ -44,6 +44,7 @@ impl Check<'_> {
             sip,
             media,
             store: Store { path: PathBuf::from(&file.store.path), data_dir: PathBuf::from(&file.store.data_dir) },
+            recordings: self.recordings(&at.key("recordings"), &file.recordings),
             limits: Limits { max_calls: file.limits.max_calls, max_calls_per_second: file.limits.max_calls_per_second },
             protection: self.protection(&at.key("protection"), &file.protection),
             egress: Egress { private, allow },
@@ -56,6 +57,14 @@ impl Check<'_> {
             admin,
             prompts: PathBuf::from(&file.prompts.dir),
         })
+    }
+
+    fn recordings(&mut self, at: &At, recordings: &raw::Recordings) -> Recordings {
+        Recordings {
+            format: recordings.format,
+            key: recordings.key.as_ref().map(|key| self.secret(&at.key("key"), key)),
+            keep: (recordings.keep_days > 0).then(|| Duration::from_secs(u64::from(recordings.keep_days) * 86_400)),
+        }
     }
 
     fn sip(&mut self, at: &At, sip: &raw::Sip) -> SipListeners {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::verbs::Kinds;
 use super::{At, Check, Kind, Mistake, code, is_id};
-use crate::actions::{Action, Goto, Parameter, Phase, Step, Verb, Workflow};
+use crate::actions::{Action, Goto, Parameter, Phase, SetRecording, Step, Verb, Workflow};
 use crate::config::raw;
 
 impl Check<'_> {
@@ -18,6 +18,7 @@ impl Check<'_> {
                 api: &file.api,
                 transfer: &file.transfer,
                 hang_up: &file.hang_up,
+                recording: &file.recording,
             };
             let parameters = self.parameters(&at.key("parameters"), &file.parameters);
             if let Some(menu) = &file.menu {
@@ -155,8 +156,14 @@ impl Check<'_> {
         all: &[raw::Step],
         actions: &BTreeMap<String, Action>,
     ) -> Option<Step> {
-        let kinds =
-            Kinds { say: &raw.say, menu: &raw.menu, api: &raw.api, transfer: &raw.transfer, hang_up: &raw.hang_up };
+        let kinds = Kinds {
+            say: &raw.say,
+            menu: &raw.menu,
+            api: &raw.api,
+            transfer: &raw.transfer,
+            hang_up: &raw.hang_up,
+            recording: &raw.recording,
+        };
         let mut there = kinds.there();
         there.extend(raw.action.is_some().then_some("action"));
         self.one_kind(at, &there, "a step");
@@ -222,6 +229,7 @@ impl Check<'_> {
                 (codes.map(Into::into).to_vec(), false)
             }
             Verb::HangUp(_) => (vec!["hung_up".into()], false),
+            Verb::Recording(_) => (SetRecording::CODES.map(Into::into).to_vec(), false),
         };
         let mut is_misspelt = false;
         for outcome in raw.on.keys() {
@@ -263,7 +271,7 @@ impl Check<'_> {
                     );
                 }
             }
-            Verb::Menu(_) | Verb::Say(_) | Verb::Api(_) | Verb::HangUp(_) => {}
+            Verb::Menu(_) | Verb::Say(_) | Verb::Api(_) | Verb::HangUp(_) | Verb::Recording(_) => {}
         }
     }
 
@@ -294,6 +302,7 @@ impl Check<'_> {
                 ("menu", step.menu.is_some()),
                 ("transfer", step.transfer.is_some()),
                 ("hang_up", step.hang_up.is_some()),
+                ("recording", step.recording.is_some()),
             ];
             for (kind, _) in speaking.into_iter().filter(|(_, there)| *there) {
                 self.wrong_phase(&at.item(n).key(kind).on_key(), kind, Phase::After, ", where this workflow runs");

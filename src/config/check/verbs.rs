@@ -20,6 +20,7 @@ pub(super) struct Kinds<'a> {
     pub api: &'a Option<raw::Api>,
     pub transfer: &'a Option<raw::Transfer>,
     pub hang_up: &'a Option<raw::HangUp>,
+    pub recording: &'a Option<raw::Recording>,
 }
 
 impl Kinds<'_> {
@@ -31,6 +32,7 @@ impl Kinds<'_> {
             self.api.is_some(),
             self.transfer.is_some(),
             self.hang_up.is_some(),
+            self.recording.is_some(),
         ];
         Verb::KINDS.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name).collect()
     }
@@ -47,8 +49,10 @@ impl Check<'_> {
             Some(self.api(&at.key("api"), api).into())
         } else if let Some(transfer) = kinds.transfer {
             Some(self.transfer(&at.key("transfer"), transfer).into())
+        } else if let Some(hang_up) = kinds.hang_up {
+            Some(self.hang_up(&at.key("hang_up"), hang_up).into())
         } else {
-            kinds.hang_up.as_ref().map(|hang_up| self.hang_up(&at.key("hang_up"), hang_up).into())
+            kinds.recording.as_ref().map(|recording| recording.set.into())
         }
     }
 

@@ -189,9 +189,8 @@ impl Line {
             for packet in self.far.sent() {
                 self.near.take(self.now, &packet);
             }
-            for (from, to) in [(&mut self.near, &mut self.far)] {
-                self.reports += exchange(self.now, from, to) + exchange(self.now, to, from);
-            }
+            self.reports += exchange(self.now, &mut self.near, &mut self.far);
+            self.reports += exchange(self.now, &mut self.far, &mut self.near);
             self.near.out.clear_packets();
             self.far.out.clear_packets();
         }
