@@ -31,6 +31,7 @@ pub(crate) fn sdp(octets: &[u8]) {
         comfort_noise: false,
         session_id: 1,
         version: 1,
+        keyring: sdp::Keyring::default(),
     };
     let _ = sdp::accept(&local, octets);
     let Ok(offer) = sdp::Offer::parse(octets) else { return };
@@ -117,6 +118,7 @@ fn trunk() -> Trunk {
         country: Some("GB".to_owned()),
         codecs: Vec::new(),
         leads_codecs: false,
+        media_security: ringback::model::MediaSecurity::Off,
         dtmf: ringback::trunk::Dtmf::default(),
         comfort_noise: false,
         inbound: Inbound { digest: Some(digest), ..Inbound::default() },

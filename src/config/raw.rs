@@ -20,9 +20,9 @@ use crate::model::limits;
 
 pub use routes::{Day, Forward, Reject, Route, RouteHeader, RouteHours, RouteIdentity, RoutesFile};
 pub use trunk::{
-    Allow, Anonymous, Attestation, Codec, Digest, Dtmf, HeaderIn, HeaderOut, Identity, Inbound, Login, NumberFormat,
-    Outbound, Price, Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, Telling, TrunkFile,
-    TrunkLimits, Verify,
+    Allow, Anonymous, Attestation, Codec, Digest, Dtmf, HeaderIn, HeaderOut, Identity, Inbound, Login, MediaSecurity,
+    NumberFormat, Outbound, Price, Referrals, Registration, Reliable, SendRefer, Session, Sign, Silence, Telling,
+    TrunkFile, TrunkLimits, Verify,
 };
 pub use webrtc::{Access, Ice, IceServer, WebRtc};
 
@@ -185,13 +185,23 @@ pub struct Media {
     /// Threads that carry audio; one carries a few hundred calls.
     #[schemars(range(min = 1, max = 64))]
     pub threads: u16,
+    /// Mean seconds between two reports on what is heard (RTCP); 0 sends none.
+    #[schemars(range(min = 0, max = 60))]
+    pub rtcp_interval_s: u16,
     /// Audio is neither sent to nor taken from another machine; for demonstrations and tests.
     pub loopback_only: bool,
 }
 
 impl Default for Media {
     fn default() -> Media {
-        Media { address: String::new(), port_first: 20_000, port_last: 29_999, threads: 1, loopback_only: false }
+        Media {
+            address: String::new(),
+            port_first: 20_000,
+            port_last: 29_999,
+            threads: 1,
+            rtcp_interval_s: 5,
+            loopback_only: false,
+        }
     }
 }
 

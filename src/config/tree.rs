@@ -146,6 +146,8 @@ pub struct Media {
     pub port_first: u16,
     /// The last port, its RTCP included.
     pub port_last: u16,
+    /// Mean time between two RTCP reports; `None`: none are sent.
+    pub rtcp_interval: Option<Duration>,
     /// Media threads.
     pub threads: usize,
     /// Audio is neither sent to nor taken from another machine.

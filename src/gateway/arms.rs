@@ -29,9 +29,9 @@ use crate::actions::{Connector, HttpFailure, HttpReply, HttpRequest, Plan, Playi
 use crate::agent::AgentCommand;
 use crate::call::{Cause, Command, ConsentResult, Destination, Event, Told, Wiring};
 use crate::config::Config;
-use crate::media::{CallMedia, MediaError, RtpPeer, Takes};
-use crate::model::{Address, BargeIn, CallId, Codec, LegId, Party, Pii, PlayId, RunId, Vars};
-use crate::sdp::{self, Agreed, Local, SdpError};
+use crate::media::{CallMedia, MediaError, Reports, RtpPeer, Takes};
+use crate::model::{Address, BargeIn, CallId, Codec, LegId, MediaSecurity, Party, Pii, PlayId, RunId, Vars};
+use crate::sdp::{self, Agreed, Keyring, Local, SdpError};
 use crate::sip::{Dial, DialogId, Diversion, Diverted, Failure, Refer, ReferOrder, SipCommand};
 use crate::store::CallOpen;
 use crate::trunk::{Dtmf, Presented, Trunk, present};
@@ -78,6 +78,7 @@ pub(super) struct Arms {
 }
 
 /// How a leg is reached.
+#[allow(clippy::large_enum_variant, reason = "a call has two or three, and nearly all are the largest")]
 pub(super) enum LegWire {
     Sip {
         dialog: DialogId,
@@ -340,6 +341,13 @@ impl Arms {
             packet_ms_max: agreed.ptime_max_ms,
             opus: agreed.opus,
             is_held: !agreed.direction.sends(),
+            keys: agreed.keys,
+            reports: Reports {
+                every: self.config.gateway.media.rtcp_interval,
+                are_muxed: agreed.rtcp_muxed,
+                to: agreed.rtcp,
+                are_extended: agreed.rtcp_extended,
+            },
             ..RtpPeer::new(agreed.codec, agreed.payload_type, agreed.remote)
         };
         if let Err(error) = self.media.set_remote(leg, peer) {
@@ -395,6 +403,9 @@ impl Arms {
 
     /// For a caller whose offer cannot be answered: why, and what would do.
     fn spoken_here(&self) -> String {
+        if let Some(misfit @ (SdpError::Unprotected | SdpError::NoKeys)) = self.objection {
+            return misfit.to_string();
+        }
         let Some(LegWire::Sip { local, .. }) = self.legs.get(&LegId::CALLER) else { return String::new() };
         let codecs: Vec<String> = local.codecs.iter().map(Codec::to_string).collect();
         let why = self.objection.as_ref().map_or_else(|| "no audio in common".to_owned(), SdpError::to_string);
@@ -481,6 +492,10 @@ impl Arms {
         };
         let session_id = u64::try_from(self.open.began_unix_ms).unwrap_or(0) + u64::from(leg.0);
         let local = local(&self.house, trunk, opened.port(), session_id);
+        if trunk.is_some_and(|trunk| trunk.media_security != MediaSecurity::Off) {
+            let expected = self.media.expect_keys(leg);
+            self.check_media(leg, expected);
+        }
         self.dialling.insert(leg, dialling);
         self.place(leg, local, dial).await;
     }
@@ -503,6 +518,8 @@ impl Arms {
         }
         let Some(dial) = dialling.next() else { return Some(cause) };
         let Some(LegWire::Sip { dialog, local, .. }) = self.legs.remove(&leg) else { return Some(cause) };
+        // Another gateway may be somebody else's: it gets keys of its own.
+        let local = Local { keyring: keyring(local.keyring.wanted()), ..local };
         self.house.registry.remove_dialog(dialog);
         self.place(leg, local, dial).await;
         None
@@ -699,7 +716,20 @@ pub(super) fn local(house: &House, trunk: Option<&Trunk>, port: u16, session_id:
     let address = house.config().gateway.media.address;
     let codecs = trunk.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |trunk| trunk.codecs.clone());
     let comfort_noise = trunk.is_some_and(|trunk| trunk.comfort_noise);
-    Local { address, port, codecs, comfort_noise, session_id, version: session_id }
+    let keyring = keyring(trunk.map_or(MediaSecurity::Off, |trunk| trunk.media_security));
+    Local { address, port, codecs, comfort_noise, session_id, version: session_id, keyring }
+}
+
+/// New keys for a leg.
+///
+/// # Panics
+/// When the system has no randomness, without which nothing may be protected.
+fn keyring(wanted: MediaSecurity) -> Keyring {
+    let mut secret = [0; 32];
+    if wanted != MediaSecurity::Off {
+        getrandom::fill(&mut secret).expect("the system has randomness, because the gateway started with it");
+    }
+    Keyring::new(wanted, secret)
 }
 
 /// As the other side's log should name it.

@@ -25,7 +25,7 @@ use super::translate;
 use crate::call::{Cause, Event};
 use crate::config::Config;
 use crate::media;
-use crate::model::{CallId, Codec, LegId, Verification};
+use crate::model::{CallId, Codec, LegId, MediaSecurity, Verification};
 use crate::route::Asked;
 use crate::sdp::{self, Offer};
 use crate::sip::{DialogId, Invite, Login, SipCommand, SipEvent, Terms};
@@ -285,9 +285,18 @@ impl Switchboard {
             Ok(None) => Ok(Answer { sdp: sdp::offer(&local), agreed: None }),
             Err(error) => Err(*error),
         };
-        let codec =
-            answer.as_ref().ok().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
-        let sdp = answer.as_ref().ok().map(|answer| answer.sdp.clone());
+        let (answer, objection) = match answer {
+            Ok(answer) => (Some(answer), None),
+            Err(objection) => (None, Some(objection)),
+        };
+        let is_plain =
+            answer.as_ref().and_then(|answer| answer.agreed.as_ref()).is_some_and(|agreed| agreed.keys.is_none());
+        let may_be_keyed = trunk.media_security != MediaSecurity::Off && !is_plain;
+        if may_be_keyed && media.expect_keys(LegId::CALLER).is_err() {
+            return self.refuse(dialog, Cause::Overload.status(), Some(5), "no_rtp_port").await;
+        }
+        let codec = answer.as_ref().map(|answer| answer.agreed.as_ref().map_or(local.codecs[0], |agreed| agreed.codec));
+        let sdp = answer.as_ref().map(|answer| answer.sdp.clone());
         let credentials = self.credentials(trunk);
         self.adopt(dialog, Terms { rules, codecs: local.codecs.clone(), sdp, credentials }).await;
         let invitation = translate::invitation(arrival, trunk, codec, identity.clone());
@@ -309,10 +318,6 @@ impl Switchboard {
         self.house.registry.add_dialog(dialog, id, LegId::CALLER);
         counter!("ringback_invites_total", "result" => "taken").increment(1);
         let (party, came) = (invitation.caller.clone(), translate::came(&invite));
-        let (answer, objection) = match answer {
-            Ok(answer) => (Some(answer), None),
-            Err(objection) => (None, Some(objection)),
-        };
         let wire = LegWire::Sip { dialog, local, answer, is_held: false };
         let caller = CallerLeg { party, wire, objection, pass, came };
         let arms = Arms::new(Arc::clone(&self.house), config, door, plan, open, media, caller);

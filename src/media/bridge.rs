@@ -48,6 +48,10 @@ impl Stream {
         }
     }
 
+    pub(super) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     pub(super) fn packets(&self) -> u64 {
         self.packets
     }

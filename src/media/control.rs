@@ -154,7 +154,16 @@ impl CallMedia {
         if self.loopback_only && !peer.remote.ip().is_loopback() {
             return Err(MediaError::NotLoopback);
         }
-        self.send(What::SetRemote { leg, peer })
+        self.send(What::SetRemote { leg, peer: Box::new(peer) })
+    }
+
+    /// Says that keys will be agreed for a leg: until [`CallMedia::set_remote`] brings them, nothing that comes is taken
+    /// for audio.
+    ///
+    /// # Errors
+    /// [`MediaError::Busy`].
+    pub fn expect_keys(&self, leg: LegId) -> Result<(), MediaError> {
+        self.send(What::ExpectKeys { leg })
     }
 
     /// Opens a leg whose RTP comes and goes by a pipe. Its peer is [`super::PIPED`].
@@ -402,9 +411,12 @@ pub(super) enum What {
         seed: u64,
         loopback_only: bool,
     },
+    ExpectKeys {
+        leg: LegId,
+    },
     SetRemote {
         leg: LegId,
-        peer: RtpPeer,
+        peer: Box<RtpPeer>,
     },
     OpenPipe {
         leg: LegId,

@@ -20,9 +20,11 @@ use super::player::{Clip, PlayOver, Player};
 use super::recorder::{Pair, Timeline};
 use super::relay::Relay;
 use super::resample::Edge;
+use super::rtcp;
 use super::rtp::{HEADER_LEN, Header};
 use super::rtp_leg::{Content, RtpLeg, RtpPeer};
 use super::sample::is_audible;
+use super::shield::Wire;
 use crate::model::limits::{LEGS_MAX, WIRES_MAX};
 use crate::model::{
     Band, BargeIn, CallId, Codec, Digit, FRAME_SAMPLES, Form, Frame, Heard, LegId, Mouth, PlayId, Sound, Speech, Time,
@@ -39,12 +41,25 @@ pub struct Desk {
     wiring: Vec<(LegId, LegId)>,
     frames: Vec<Sound>,
     heard: Vec<Heard>,
+    /// For packets that were protected.
+    plain: Vec<u8>,
+    /// The last tick.
+    now: Time,
 }
 
 impl Desk {
     /// A call without legs.
     pub fn new(call: CallId) -> Desk {
-        Desk { call, legs: Vec::new(), recording: None, wiring: Vec::new(), frames: Vec::new(), heard: Vec::new() }
+        Desk {
+            call,
+            legs: Vec::new(),
+            recording: None,
+            wiring: Vec::new(),
+            frames: Vec::new(),
+            heard: Vec::new(),
+            plain: Vec::new(),
+            now: Time::ZERO,
+        }
     }
 
     /// Opens a leg that is reached by RTP. `seed` gives its SSRC, first sequence number and timestamp. A leg of the
@@ -67,6 +82,7 @@ impl Desk {
     pub fn close_leg(&mut self, leg: LegId, out: &mut Out) {
         let Some(at) = self.at(leg) else { return };
         let mut leg = self.legs.remove(at);
+        leg.say_goodbye(self.now, out);
         out.played(self.call, leg.id, leg.player.stop());
         let stats = match &leg.kind {
             Kind::Rtp(rtp) => rtp.stats(),
@@ -87,6 +103,13 @@ impl Desk {
     pub fn set_remote(&mut self, now: Time, leg: LegId, peer: RtpPeer) {
         if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind) {
             rtp.set_peer(now, peer);
+        }
+    }
+
+    /// Keys will be agreed for a leg: until then nothing that comes to it is taken for audio.
+    pub fn expect_keys(&mut self, leg: LegId) {
+        if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind) {
+            rtp.expect_keys();
         }
     }
 
@@ -192,10 +215,15 @@ impl Desk {
 
     /// Takes a datagram that came to a leg.
     pub fn datagram(&mut self, now: Time, leg: LegId, from: SocketAddr, datagram: &[u8], out: &mut Out) {
-        let mut frames = std::mem::take(&mut self.frames);
+        let (mut frames, mut room) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.plain));
         frames.clear();
+        if rtcp::is_rtcp(datagram) {
+            (self.frames, self.plain) = (frames, room);
+            return self.report(now, leg, from, datagram);
+        }
         if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind)
-            && let Some(taken) = rtp.take(now, from, datagram, &mut frames)
+            && let Some(packet) = rtp.open(now, from, Wire::Rtp, datagram, &mut room)
+            && let Some(taken) = rtp.take(now, from, packet, &mut frames)
         {
             let events_clock = rtp.events_clock();
             if taken.is_first {
@@ -208,19 +236,58 @@ impl Desk {
             self.pass_through(now, leg, &taken.header, (taken.content, events_clock), out);
         }
         self.deliver(now, leg, &frames, out);
-        self.frames = frames;
+        (self.frames, self.plain) = (frames, room);
+        self.seal(out);
+    }
+
+    /// Takes a datagram that came to the port for reports of a leg, or to the one that both share.
+    pub fn report(&mut self, now: Time, leg: LegId, from: SocketAddr, datagram: &[u8]) {
+        let mut room = std::mem::take(&mut self.plain);
+        if let Some(Kind::Rtp(rtp)) = self.leg(leg).map(|leg| &mut leg.kind)
+            && let Some(packet) = rtp.open(now, from, Wire::Rtcp, datagram, &mut room)
+        {
+            rtp.hear_report(now, from, packet);
+        }
+        self.plain = room;
+    }
+
+    /// Protects what is about to go out. Every packet passes here, so that none leaves unprotected by oversight.
+    fn seal(&mut self, out: &mut Out) {
+        let Out { packets, bytes, sealed, .. } = out;
+        packets.retain_mut(|(id, _, range)| {
+            if range.start < *sealed {
+                return true;
+            }
+            let Some(Kind::Rtp(rtp)) = self.legs.iter_mut().find(|leg| leg.id == *id).map(|leg| &mut leg.kind) else {
+                return true;
+            };
+            if rtp.is_plain() {
+                rtp.count(range.len());
+                return true;
+            }
+            // A packet grows by its tag, for which there is room at the end.
+            let start = bytes.len();
+            bytes.extend_from_within(range.clone());
+            let may_go = rtp.seal(bytes, start);
+            *range = start..bytes.len();
+            may_go
+        });
+        *sealed = bytes.len();
     }
 
     /// 20 ms of everything.
     pub fn tick(&mut self, now: Time, out: &mut Out) {
+        self.now = now;
         self.tick_ingress(now, out);
         self.tick_sources(now, out);
         for at in 0..self.legs.len() {
             self.tick_listener(now, at, out);
+            self.legs[at].report(now, out);
         }
         if let Some(recording) = &mut self.recording {
             out.pairs.extend(std::iter::from_fn(|| recording.timeline.due(now)));
         }
+        self.seal(out);
     }
 
     fn tick_ingress(&mut self, now: Time, out: &mut Out) {
@@ -669,6 +736,24 @@ impl Leg {
         Some((offset, sound))
     }
 
+    /// Reports by RTCP when that is due.
+    fn report(&mut self, now: Time, out: &mut Out) {
+        if let Kind::Rtp(rtp) = &mut self.kind
+            && let Some(to) = rtp.report_due(now)
+        {
+            out.report(self.id, to, rtp.muxes_reports(), |bytes| rtp.write_report(now, false, bytes));
+        }
+    }
+
+    /// The last report, which says that nothing follows (RFC 3550 §6.6).
+    fn say_goodbye(&mut self, now: Time, out: &mut Out) {
+        if let Kind::Rtp(rtp) = &mut self.kind
+            && let Some(to) = rtp.reports_to()
+        {
+            out.report(self.id, to, rtp.muxes_reports(), |bytes| rtp.write_report(now, true, bytes));
+        }
+    }
+
     /// Sends what makes whole packets.
     fn send_packets(&mut self, now: Time, peer: &RtpPeer, to: SocketAddr, out: &mut Out) {
         let Kind::Rtp(rtp) = &mut self.kind else { return };
@@ -688,6 +773,10 @@ pub struct Out {
     pub pairs: Vec<Pair>,
     packets: Vec<(LegId, SocketAddr, Range<usize>)>,
     bytes: Vec<u8>,
+    /// Up to here of `bytes`, packets are as they go out.
+    sealed: usize,
+    /// Reports, as they go out: beside the place where they go, whether it is on the socket of audio.
+    reports: Vec<(LegId, SocketAddr, bool, Range<usize>)>,
 }
 
 impl Out {
@@ -696,10 +785,17 @@ impl Out {
         self.packets.iter().map(|(leg, to, range)| (*leg, *to, &self.bytes[range.clone()]))
     }
 
+    /// The RTCP packets to send: from which leg, to where, whether from its socket for audio, and what.
+    pub fn reports(&self) -> impl Iterator<Item = (LegId, SocketAddr, bool, &[u8])> {
+        self.reports.iter().map(|(leg, to, is_muxed, range)| (*leg, *to, *is_muxed, &self.bytes[range.clone()]))
+    }
+
     /// Forgets the packets that were sent.
     pub fn clear_packets(&mut self) {
         self.packets.clear();
         self.bytes.clear();
+        self.reports.clear();
+        self.sealed = 0;
     }
 
     fn audio(&mut self, leg: LegId, to: SocketAddr, header: Header, from: Codec, into: Codec, audio: &[u8]) {
@@ -726,6 +822,13 @@ impl Out {
         self.bytes.extend_from_slice(&header.to_bytes());
         self.bytes.extend_from_slice(payload);
         self.packets.push((leg, to, start..self.bytes.len()));
+    }
+
+    fn report(&mut self, leg: LegId, to: SocketAddr, is_muxed: bool, write: impl FnOnce(&mut Vec<u8>) -> bool) {
+        let start = self.bytes.len();
+        if write(&mut self.bytes) {
+            self.reports.push((leg, to, is_muxed, start..self.bytes.len()));
+        }
     }
 
     fn notice(&mut self, call: CallId, leg: LegId, what: Noticed) {

@@ -30,12 +30,17 @@ mod noise;
 mod notice;
 mod player;
 mod playout;
+mod quality;
 mod recorder;
 mod relay;
+mod reporter;
 mod resample;
+mod rtcp;
 mod rtp;
 mod rtp_leg;
 mod sample;
+mod shield;
+mod srtp;
 mod tone;
 mod voice;
 
@@ -67,12 +72,16 @@ pub use g711::{Gain, alaw_to_ulaw, decode_alaw, decode_ulaw, encode_alaw, encode
 pub use inband::ToneKeys;
 pub use ingress::{Arrival, Ingress, IngressStats};
 pub use listener::Listener;
-pub use notice::{LegStats, Notice, Noticed};
+pub use notice::{FarQuality, LegStats, Notice, Noticed, Quality};
 pub use player::{Clip, PlayOver, Player};
+pub use quality::{Densities, Losses, Robustness, Score, score};
 pub use recorder::{MASK_BACK_MAX, Pair, Timeline};
+pub use reporter::Far;
 pub use resample::DELAY_MS;
+pub use rtcp::{Block, Report, RtcpFault, Sent, Told, UNKNOWN, VoipMetrics, read};
 pub use rtp::{HEADER_LEN, Header, RtpError};
-pub use rtp_leg::{RtpPeer, Takes};
+pub use rtp_leg::{Reports, RtpPeer, Takes};
+pub use srtp::{Opener, Sealer, SrtpFault};
 pub use voice::{BLOCK_MS, HANGOVER_MS, Judged, SILENT_DB, Surroundings, Talk, VoiceFinder, VoiceStats, level_db};
 
 #[cfg(feature = "shell")]

@@ -67,6 +67,16 @@ pub struct LegStats {
     pub refused: u64,
     /// RTP from a source other than the latched one.
     pub foreign: u64,
+    /// Protected packets that did not prove themselves: a wrong key, a forgery, or no protection at all.
+    pub forged: u64,
+    /// Protected packets that came before.
+    pub replayed: u64,
+    /// Times the party went on from another address in the middle of the call.
+    pub rebinds: u64,
+    /// How well the party was received; `None` when nothing came.
+    pub quality: Option<Quality>,
+    /// How the party received us, by its own last report.
+    pub far: Option<FarQuality>,
     /// Packets that came after their place had been filled.
     pub late: u64,
     /// Packets that came twice.
@@ -87,4 +97,32 @@ pub struct LegStats {
     pub jitter_ms: u32,
     /// Times an agent's audio ran dry in the middle of an utterance.
     pub underruns: u64,
+}
+
+/// How well a party was received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quality {
+    /// Packets that should have come, and whose fate is decided.
+    pub expected: u64,
+    /// Of those, never came, in hundredths of a percent.
+    pub loss_bp: u32,
+    /// Came too late to be heard, in hundredths of a percent.
+    pub discard_bp: u32,
+    /// How much longer runs of bad packets were than by chance, in hundredths: 100 is chance.
+    pub burst_ratio_percent: u32,
+    /// From us to the party and back, as RTCP measured it last.
+    pub round_trip_ms: Option<u32>,
+    /// The opinion of a listener by the simplified E-model (ITU-T G.107), in hundredths: 100 to 450.
+    pub mos_hundredths: u32,
+}
+
+/// How a party says that it received us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FarQuality {
+    /// Packets lost over the whole call; negative with copies.
+    pub lost: i32,
+    /// Interarrival jitter at the end.
+    pub jitter_ms: u32,
+    /// Its own opinion (RFC 3611 §4.7), in hundredths; `None` when it says none.
+    pub mos_hundredths: Option<u32>,
 }

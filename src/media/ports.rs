@@ -18,7 +18,7 @@ pub struct RtpPorts {
     pub last: u16,
 }
 
-/// The even ports of the range. Sockets in use and sockets that rest are both bound, so the kernel knows what is free.
+/// The even ports of the range, each with the one above it. Sockets in use and sockets that rest are both bound, so the kernel knows what is free.
 #[derive(Debug)]
 pub(super) struct Ports {
     range: RtpPorts,
@@ -45,8 +45,10 @@ impl Ports {
         let start = getrandom::u32()? % pairs;
         for at in 0..pairs {
             let port = (first + (start + at) % pairs * 2) as u16;
-            match UdpSocket::bind(SocketAddr::new(self.range.ip, port)) {
-                Ok(socket) => return self.prepare(socket),
+            let pair = UdpSocket::bind(SocketAddr::new(self.range.ip, port))
+                .and_then(|audio| Ok((audio, UdpSocket::bind(SocketAddr::new(self.range.ip, port + 1))?)));
+            match pair {
+                Ok((audio, reports)) => return self.prepare(audio, reports),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
             }
@@ -54,13 +56,15 @@ impl Ports {
         Err(full())
     }
 
-    fn prepare(self: &Arc<Self>, socket: UdpSocket) -> io::Result<BoundPort> {
+    fn prepare(self: &Arc<Self>, socket: UdpSocket, reports: UdpSocket) -> io::Result<BoundPort> {
         socket.set_nonblocking(true)?;
+        reports.set_nonblocking(true)?;
         // Best effort: a system that refuses either still carries calls.
         let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
         let _ = SockRef::from(&socket).set_tos_v4(EXPEDITED_FORWARDING);
         self.bound.fetch_add(1, Ordering::Relaxed);
-        Ok(BoundPort { socket: mio::net::UdpSocket::from_std(socket), ports: self.clone() })
+        let (socket, reports) = (mio::net::UdpSocket::from_std(socket), mio::net::UdpSocket::from_std(reports));
+        Ok(BoundPort { socket, reports, ports: self.clone() })
     }
 }
 
@@ -68,6 +72,8 @@ impl Ports {
 #[derive(Debug)]
 pub(super) struct BoundPort {
     pub(super) socket: mio::net::UdpSocket,
+    /// The port above, for RTCP (RFC 3550 §11).
+    pub(super) reports: mio::net::UdpSocket,
     ports: Arc<Ports>,
 }
 

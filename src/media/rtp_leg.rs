@@ -11,14 +11,18 @@ use super::egress::Egress;
 use super::g711::decode_ulaw;
 use super::inband::ToneKeys;
 use super::ingress::{Arrival, Ingress};
-use super::latch::Latch;
+use super::latch::{Came, Latch};
 use super::noise;
-use super::notice::LegStats;
+use super::notice::{FarQuality, LegStats, Quality};
+use super::quality::Reception;
 use super::relay::Relay;
+use super::reporter::{Figures, Reporter};
 use super::resample::Edge;
-use super::rtp::Header;
+use super::rtcp;
+use super::rtp::{HEADER_LEN, Header};
+use super::shield::{Shield, Wire};
 use crate::model::limits::{PACKET_MAX, RTP_QUIET};
-use crate::model::{Band, Codec, FRAME_MS, OpusTerms, SAMPLE_RATE, Sound, Time};
+use crate::model::{Band, Codec, FRAME_MS, OpusTerms, SAMPLE_RATE, Sound, SrtpKeys, Time};
 
 /// What an answered SDP says about the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +53,25 @@ pub struct RtpPeer {
     pub opus: OpusTerms,
     /// Where the SDP says audio goes. Replaced by where it comes from, once that is settled.
     pub remote: SocketAddr,
+    /// With what audio and reports are protected, both ways; `None`: they are plain.
+    pub keys: Option<SrtpKeys>,
+    /// Where reports go and how.
+    pub reports: Reports,
     /// The party does not listen (RFC 3264 §8.4): nothing is sent to it, and what is on its way there waits.
     pub is_held: bool,
+}
+
+/// How RTCP is exchanged with a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// Mean time between ours; `None`: we send none.
+    pub every: Option<Duration>,
+    /// On the same ports as audio (RFC 5761).
+    pub are_muxed: bool,
+    /// Where they go when they are not; `None`: to the port above that of audio.
+    pub to: Option<SocketAddr>,
+    /// With the figures of RFC 3611 §4.7.
+    pub are_extended: bool,
 }
 
 /// Payload types of a party beside the one that it was promised.
@@ -72,6 +93,8 @@ impl RtpPeer {
             packet_ms_max: PACKET_MAX.as_millis() as u32,
             opus: OpusTerms::default(),
             remote,
+            keys: None,
+            reports: Reports::default(),
             is_held: false,
         }
     }
@@ -99,6 +122,13 @@ pub(super) struct RtpLeg {
     pub(super) relay: Option<Relay>,
     /// The codec of the last packet.
     spoken: Option<Codec>,
+    shield: Shield,
+    reception: Reception,
+    reporter: Reporter,
+    /// Where reports of the party come from.
+    reports_from: Option<SocketAddr>,
+    /// Octets of payload that went out.
+    octets: u64,
     packets: u64,
     refused: u64,
     foreign: u64,
@@ -121,6 +151,11 @@ impl RtpLeg {
             egress: Egress::new(),
             relay: None,
             spoken: None,
+            shield: Shield::default(),
+            reception: Reception::default(),
+            reporter: Reporter::new(seed),
+            reports_from: None,
+            octets: 0,
             packets: 0,
             refused: 0,
             foreign: 0,
@@ -139,7 +174,16 @@ impl RtpLeg {
             None if peer.tone_keys => Some(Box::default()),
             _ => None,
         };
-        self.peer = Some(peer);
+        self.shield.agree(now, peer.keys);
+        self.reporter.set_interval(peer.reports.every);
+        self.reports_from = None;
+        // The shield has them; copies are made of the rest.
+        self.peer = Some(RtpPeer { keys: None, ..peer });
+    }
+
+    /// Keys will be agreed: until then nothing is taken for audio.
+    pub(super) fn expect_keys(&mut self) {
+        self.shield.expect_keys();
     }
 
     /// The peer and where to send, once both are known.
@@ -178,7 +222,101 @@ impl RtpLeg {
         self.peer.is_none_or(|peer| peer.codec == codec || (is_g711(peer.codec) && is_g711(codec)))
     }
 
-    /// Takes a datagram. Frames in order are appended to `frames`. `None` when it is not for us.
+    /// The plain packet in a datagram, in `room` when it was protected. `None` when it is not for us, or not to be
+    /// believed.
+    pub(super) fn open<'a>(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        wire: Wire,
+        datagram: &'a [u8],
+        room: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
+        if self.loopback_only && !from.ip().is_loopback() {
+            self.foreign += 1;
+            return None;
+        }
+        self.shield.open(now, wire, datagram, room)
+    }
+
+    /// Whether packets go out as they are.
+    pub(super) fn is_plain(&self) -> bool {
+        self.shield.may_send() && !self.shield.is_keyed()
+    }
+
+    /// Counts a packet that goes out, of so many octets.
+    pub(super) fn count(&mut self, len: usize) {
+        self.octets += len.saturating_sub(HEADER_LEN) as u64;
+    }
+
+    /// Protects the packet at the end of `bytes`, from `start` on; returns whether it may go out.
+    pub(super) fn seal(&mut self, bytes: &mut Vec<u8>, start: usize) -> bool {
+        self.count(bytes.len() - start);
+        self.shield.seal(Wire::Rtp, bytes, start)
+    }
+
+    /// Takes a report of the party.
+    pub(super) fn hear_report(&mut self, now: Time, from: SocketAddr, packet: &[u8]) {
+        let expected = self.latch.source().or(self.peer.map(|peer| peer.remote));
+        if !self.shield.is_keyed() && expected.is_none_or(|expected| expected.ip() != from.ip()) {
+            self.foreign += 1;
+            return;
+        }
+        match rtcp::read(packet, self.stream.ssrc()) {
+            Ok(told) => {
+                self.reporter.hear(now, &told);
+                self.reports_from = Some(from);
+            }
+            Err(_) => self.refused += 1,
+        }
+    }
+
+    /// Where a report goes that is due now.
+    pub(super) fn report_due(&mut self, now: Time) -> Option<SocketAddr> {
+        self.reporter.is_due(now).then(|| self.reports_to()).flatten()
+    }
+
+    /// Where reports go, while any do.
+    pub(super) fn reports_to(&self) -> Option<SocketAddr> {
+        let (peer, target) = (self.peer?, self.latch.target()?);
+        if !self.reporter.is_on() || !self.shield.may_send() {
+            return None;
+        }
+        if peer.reports.are_muxed {
+            return Some(target);
+        }
+        let beside = || Some(SocketAddr::new(target.ip(), target.port().checked_add(1)?));
+        self.reports_from.or(peer.reports.to.filter(|to| to.port() != 0)).or_else(beside)
+    }
+
+    /// Whether reports share the socket of audio.
+    pub(super) fn muxes_reports(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.reports.are_muxed)
+    }
+
+    /// Appends a report as it goes out; returns whether it may.
+    pub(super) fn write_report(&mut self, now: Time, is_leaving: bool, bytes: &mut Vec<u8>) -> bool {
+        let start = bytes.len();
+        let figures = self.figures(now);
+        self.reporter.write(now, figures, &mut self.reception, is_leaving, bytes);
+        self.shield.seal(Wire::Rtcp, bytes, start)
+    }
+
+    fn figures(&self, now: Time) -> Figures {
+        let peer = self.peer;
+        Figures {
+            ssrc: self.stream.ssrc(),
+            packets: self.stream.packets(),
+            octets: self.octets,
+            timestamp: self.stream.grid(now),
+            is_extended: peer.is_some_and(|peer| peer.reports.are_extended),
+            // Packets in order are passed on at once.
+            buffer: Duration::ZERO,
+            packet: Duration::from_millis(u64::from(peer.map_or(FRAME_MS, |peer| peer.packet_ms))),
+        }
+    }
+
+    /// Takes a packet. Frames in order are appended to `frames`. `None` when it is not for us.
     pub(super) fn take<'a>(
         &mut self,
         now: Time,
@@ -186,17 +324,13 @@ impl RtpLeg {
         datagram: &'a [u8],
         frames: &mut Vec<Sound>,
     ) -> Option<Taken<'a>> {
-        if self.loopback_only && !from.ip().is_loopback() {
-            self.foreign += 1;
-            return None;
-        }
         let parsed = Header::parse(datagram).ok();
         let Some((header, content)) = parsed.and_then(|(header, payload)| Some((header, self.read(&header, payload)?)))
         else {
             self.refused += 1;
             return None;
         };
-        if !self.latch.accepts(from) {
+        if !self.latch.accepts(now, Came::new(from, &header, self.shield.is_keyed())) {
             self.foreign += 1;
             return None;
         }
@@ -210,7 +344,10 @@ impl RtpLeg {
             Content::Silence(level) => Arrival::Noise(level),
             Content::Key(_) => Arrival::Nothing,
         };
+        let late = self.ingress.stats().late;
         self.ingress.packet(now, &header, arrival, frames);
+        let is_late = self.ingress.stats().late > late;
+        self.reception.packet(now, &header, self.speaks().clock(), is_late);
         let pressed = match content {
             Content::Key(event) => {
                 // It has something better after all: a key it sends both ways is one key.
@@ -252,11 +389,17 @@ impl RtpLeg {
         let ingress = self.ingress.stats();
         let per_ms = u64::from(SAMPLE_RATE / 1000);
         let ticks_per_ms = self.ingress.codec().clock() / 1000;
+        let (forged, replayed) = self.shield.refused();
         LegStats {
             packets_in: self.packets,
             packets_out: self.stream.packets(),
             refused: self.refused + ingress.refused,
             foreign: self.foreign,
+            forged,
+            replayed,
+            rebinds: self.latch.rebinds(),
+            quality: (self.packets > 0).then(|| self.quality()),
+            far: self.far(),
             late: ingress.late,
             duplicates: ingress.duplicates,
             lost: ingress.lost,
@@ -268,6 +411,27 @@ impl RtpLeg {
             jitter_ms: self.ingress.jitter() / ticks_per_ms,
             underruns: 0,
         }
+    }
+
+    fn quality(&self) -> Quality {
+        let figures = self.figures(self.last.unwrap_or_default());
+        let losses = self.reception.losses(figures.packet);
+        let hundredths = |value: f64| (value * 100.0).round() as u32;
+        Quality {
+            expected: losses.expected,
+            loss_bp: hundredths(losses.loss * 100.0),
+            discard_bp: hundredths(losses.discard * 100.0),
+            burst_ratio_percent: hundredths(losses.burst_ratio),
+            round_trip_ms: self.reporter.round_trip().map(|round_trip| round_trip.as_millis() as u32),
+            mos_hundredths: hundredths(self.reporter.score(&losses, figures).mos),
+        }
+    }
+
+    fn far(&self) -> Option<FarQuality> {
+        let far = self.reporter.far()?;
+        let per_ms = self.stream.per_unit() * (SAMPLE_RATE / 1000);
+        let mos_hundredths = far.mos.map(|mos| (mos * 100.0).round() as u32);
+        Some(FarQuality { lost: far.lost, jitter_ms: far.jitter / per_ms.max(1), mos_hundredths })
     }
 
     /// What a payload is, by the answer; before it, by the static types alone.

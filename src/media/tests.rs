@@ -17,6 +17,7 @@ mod codec;
 mod desk;
 mod ingress;
 mod playout;
+mod secure;
 
 const SILENCE: u8 = 0xFF;
 

@@ -45,7 +45,7 @@ pub(super) struct Worker {
     calls: HashMap<CallId, Call>,
     /// Calls by the slot in which they tick.
     phases: [Vec<CallId>; PHASES],
-    /// By token.
+    /// By half of their token in the poll.
     sockets: Vec<Option<Socket>>,
     /// Tokens whose socket was not read empty.
     unread: Vec<Token>,
@@ -186,10 +186,11 @@ impl Worker {
                     call.desk.open_echo(leg, &mut self.out);
                 }
             }
+            What::ExpectKeys { leg } => call.desk.expect_keys(leg),
             What::SetRemote { leg, peer } => {
                 let is_piped = call.pipes.iter().any(|(of, _)| *of == leg);
                 let remote = if is_piped { PIPED } else { peer.remote };
-                call.desk.set_remote(now, leg, RtpPeer { remote, ..peer });
+                call.desk.set_remote(now, leg, RtpPeer { remote, ..*peer });
             }
             What::Wire { hears } => call.desk.wire(&hears),
             What::Play { leg, play, clips, repeat, gain_db } => {
@@ -235,7 +236,11 @@ impl Worker {
             self.sockets.len() - 1
         }));
         let mut socket = Socket { port, call: id, leg };
-        let registered = self.poll.registry().register(&mut socket.port.socket, token, Interest::READABLE);
+        let (audio, reports) = (Token(token.0 * 2), Token(token.0 * 2 + 1));
+        let registry = self.poll.registry();
+        let registered = registry
+            .register(&mut socket.port.socket, audio, Interest::READABLE)
+            .and_then(|()| registry.register(&mut socket.port.reports, reports, Interest::READABLE));
         self.sockets[token.0] = Some(socket);
         call.sockets.push((leg, token));
         call.desk.open_rtp(now, leg, seed, loopback_only, &mut self.out);
@@ -248,6 +253,8 @@ impl Worker {
     fn close_leg(&mut self, now: Time, id: CallId, leg: LegId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.desk.close_leg(leg, &mut self.out);
+        // Its last report goes out by its own socket.
+        call.send(&self.sockets, &mut self.out);
         call.agents.retain(|agent| agent.leg != leg);
         call.pipes.retain(|(of, _)| *of != leg);
         if call.pipes.is_empty() {
@@ -263,6 +270,7 @@ impl Worker {
         if let Some(mut socket) = closed.and_then(|token| self.sockets[token.0].take()) {
             // Fails only for a socket that was never registered.
             let _ = self.poll.registry().deregister(&mut socket.port.socket);
+            let _ = self.poll.registry().deregister(&mut socket.port.reports);
             self.resting.push_back((now, socket.port));
         }
     }
@@ -311,12 +319,16 @@ impl Worker {
 
     /// Reads a socket empty, or up to its share of a slot; returns whether something may be left.
     fn read_socket(&mut self, now: Time, token: Token) -> bool {
-        let Some(socket) = self.sockets.get(token.0).and_then(Option::as_ref) else { return false };
+        let Some(socket) = self.sockets.get(token.0 / 2).and_then(Option::as_ref) else { return false };
         let Some(call) = self.calls.get_mut(&socket.call) else { return false };
+        // Two tokens for each pair of ports.
+        let is_for_reports = token.0 % 2 == 1;
+        let from_network = if is_for_reports { &socket.port.reports } else { &socket.port.socket };
         let mut buffer = [0; DATAGRAM];
         let mut is_left = true;
         for _ in 0..DATAGRAMS_PER_SLOT_MAX {
-            match socket.port.socket.recv_from(&mut buffer) {
+            match from_network.recv_from(&mut buffer) {
+                Ok((len, from)) if is_for_reports => call.desk.report(now, socket.leg, from, &buffer[..len]),
                 Ok((len, from)) => call.desk.datagram(now, socket.leg, from, &buffer[..len], &mut self.out),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     is_left = false;
@@ -441,6 +453,14 @@ impl Call {
                 let _ = socket.port.socket.send_to(packet, to);
             } else if let Some((_, pipe)) = self.pipes.iter().find(|(of, _)| *of == leg) {
                 let _ = pipe.outward.try_send(packet.to_vec());
+            }
+        }
+        for (leg, to, is_muxed, report) in out.reports() {
+            let token = self.sockets.iter().find(|(of, _)| *of == leg).map(|(_, token)| *token);
+            if let Some(socket) = token.and_then(|token| sockets.get(token.0)).and_then(Option::as_ref) {
+                let by = if is_muxed { &socket.port.socket } else { &socket.port.reports };
+                // As above.
+                let _ = by.send_to(report, to);
             }
         }
         out.clear_packets();

@@ -80,6 +80,22 @@ pub const SDP_LEN_MAX: usize = 16 * 1024;
 /// Streams in one session description. A conference room offers a handful; more is answered as broken.
 pub const SDP_STREAMS_MAX: usize = 32;
 
+/// Lines of media keys in one stream that are looked at. A peer that offers every suite has nine; further ones are passed
+/// over.
+pub const SDP_KEYS_MAX: usize = 16;
+
+/// Longest line of media keys that is read: a key of 46 octets is 62 in base64. A longer one is no key.
+pub const SDP_KEY_LEN_MAX: usize = 512;
+
+/// Sources (SSRC) of one protected stream whose packets are told from their copies. A far end that changes its source, as
+/// with music on hold, has two at a time; the one that was silent longest is forgotten. Only a source that proved itself
+/// is remembered, so strangers cannot fill this.
+pub const SRTP_SOURCES_MAX: usize = 4;
+
+/// Longest RTCP datagram that is read. A report about one stream with its name has 100 octets, with extended figures 150;
+/// a longer one is counted and dropped.
+pub const RTCP_LEN_MAX: usize = 1024;
+
 /// SIP events waiting for the gateway. A second of very heavy traffic; when full, new calls are answered 503 with
 /// Retry-After, and events of calls that exist wait.
 pub const SIP_EVENTS: usize = 1024;
@@ -272,6 +288,21 @@ pub const RECORDINGS_CLEARED_EVERY: Duration = Duration::from_secs(3600);
 
 /// Audio inside the echo agent. Reached only when it is not listened to: the oldest is dropped.
 pub const ECHO_MAX: Duration = Duration::from_secs(2);
+
+/// How long packets under the key before are still read after keys changed. The other side changes when our answer has
+/// reached it, and what it sent before that is under way.
+pub const KEY_GRACE: Duration = Duration::from_secs(2);
+
+/// Mean time between two reports by RTCP (RFC 3550 §6.2).
+pub const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// How close together three packets from a new place must be to show where a party is. Five packets of 20 ms; a guesser
+/// who sends now and then stays one.
+pub const LATCH_WINDOW: Duration = Duration::from_millis(200);
+
+/// How long a party must be silent before its stream may go on from another place without proof. A NAT that forgets a
+/// port takes longer, a stranger has to wait for the party to go.
+pub const REBIND_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a party may send nothing before the gateway is told. Phones with silence suppression pause for a breath or
 /// a thought, so this is a party that has gone, or a network that has. What follows is the call's decision.

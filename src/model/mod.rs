@@ -11,6 +11,7 @@ mod ids;
 pub mod limits;
 mod pii;
 mod speech;
+mod srtp;
 mod time;
 mod vars;
 
@@ -24,5 +25,6 @@ pub use identity::{Attestation, Doubt, Gap, Verdict, Verification, Via};
 pub use ids::{CallId, LegId, PlayId, RunId};
 pub use pii::{Pii, Secret, Vault};
 pub use speech::{Form, Heard, ItemId, Mouth, Speech, Voice};
+pub use srtp::{MediaSecurity, SrtpKey, SrtpKeys, SrtpSuite};
 pub use time::Time;
 pub use vars::Vars;

@@ -4,6 +4,7 @@
 //! Start at [`answer`] for a call that comes in and at [`offer()`] and [`accept`] for one that goes out;
 //! [`reanswer`] and its neighbours are for the middle of a call.
 
+pub mod crypto;
 mod negotiate;
 mod offer;
 mod print;
@@ -11,6 +12,7 @@ mod revise;
 #[cfg(test)]
 mod tests;
 
+pub use crypto::Keyring;
 pub use negotiate::{Agreed, Direction, Local, accept, answer, offer};
 pub use offer::{Offer, SdpError};
 pub use revise::{follow, reanswer, reanswer_with, reoffer, settle};

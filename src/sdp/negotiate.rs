@@ -3,10 +3,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::crypto::{Attire, Crypto, Keyring, Profile, Protection, Unprotectable};
 use super::offer::{Audio, Offer, SdpError, Stream};
 use super::print;
 use super::print::Formats;
-use crate::model::{Codec, OpusTerms, SAMPLE_RATE};
+use crate::model::{Codec, MediaSecurity, OpusTerms, SAMPLE_RATE, SrtpKeys};
 
 /// Our side of a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Local {
     pub session_id: u64,
     /// Grows by one with every description that differs from the one before (RFC 3264 §8).
     pub version: u64,
+    /// How audio is to be protected.
+    pub keyring: Keyring,
 }
 
 /// What both sides agreed on: all that the media needs to know.
@@ -52,6 +55,14 @@ pub struct Agreed {
     pub ptime_max_ms: u32,
     /// What we may do.
     pub direction: Direction,
+    /// With what both sides protect audio; `None`: it is plain.
+    pub keys: Option<SrtpKeys>,
+    /// RTCP goes over the port of audio (RFC 5761).
+    pub rtcp_muxed: bool,
+    /// RTCP goes there; `None`: one port above audio.
+    pub rtcp: Option<SocketAddr>,
+    /// RTCP has the figures of RFC 3611 §4.7 in it.
+    pub rtcp_extended: bool,
 }
 
 /// Who may send audio, as seen by the side that says it.
@@ -117,15 +128,22 @@ pub fn answer(offer: &Offer, local: &Local) -> Result<(Agreed, String), SdpError
     let mut chosen = Err(SdpError::NoCommonCodec);
     for (at, stream) in offer.streams.iter().enumerate() {
         let Stream::Usable(audio) = stream else { continue };
-        match agree(audio, local) {
-            Ok(agreed) => {
-                chosen = Ok((at, agreed));
+        let agreed = agree(audio, local).and_then(|agreed| Ok((agreed, protect(audio, local)?)));
+        match (agreed, &chosen) {
+            // Where some streams are protected and some are not, as some telephones offer, the first protected one.
+            (Ok((agreed, protection @ Some(_))), _) => {
+                chosen = Ok((at, audio, agreed, protection));
                 break;
             }
-            Err(error) => chosen = Err(error),
+            (Ok((agreed, None)), Err(_)) => chosen = Ok((at, audio, agreed, None)),
+            (Err(error), Err(_)) => chosen = Err(error),
+            (Ok(_) | Err(_), Ok(_)) => {}
         }
     }
-    let (chosen, agreed) = chosen?;
+    let (chosen, audio, agreed, protection) = chosen?;
+    let agreed = Agreed { keys: protection.map(|protection| protection.keys), ..agreed };
+    let line = protection.map(|protection| Crypto { tag: protection.tag, key: protection.keys.ours });
+    let attire = Attire { crypto: line.into_iter().collect(), ..audio.attire.clone() };
 
     let mut text = print::head(local);
     // RFC 3264 §6: as many m= lines as offered, in the same order; port 0 refuses one.
@@ -137,11 +155,13 @@ pub fn answer(offer: &Offer, local: &Local) -> Result<(Agreed, String), SdpError
                     comfort_noise: agreed.comfort_noise,
                     events: agreed.dtmf.map(|number| (number, agreed.dtmf_clock)).into_iter().collect(),
                 };
+                let start = text.len();
                 print::audio(&mut text, local.port, &formats, agreed.direction);
+                attire.put_on(&mut text, start);
             }
             Stream::Usable(audio) => {
                 let format = audio.codecs.first().map_or(0, |(_, payload_type)| *payload_type);
-                print::declined(&mut text, "audio", "RTP/AVP", &format.to_string());
+                print::declined(&mut text, "audio", audio.attire.profile.name(), &format.to_string());
             }
             Stream::Declined { media, protocol, format } => print::declined(&mut text, media, protocol, format),
         }
@@ -152,7 +172,9 @@ pub fn answer(offer: &Offer, local: &Local) -> Result<(Agreed, String), SdpError
 /// What we offer on a call that we place: our codecs in our order, and digits as payload type 101.
 pub fn offer(local: &Local) -> String {
     let mut text = print::head(local);
+    let start = text.len();
     print::audio(&mut text, local.port, &offered(local), Direction::SendRecv);
+    attire(local).put_on(&mut text, start);
     text
 }
 
@@ -178,6 +200,13 @@ pub(super) fn events_for(codecs: &[Codec]) -> Vec<(u8, u32)> {
     events
 }
 
+/// What an offer of ours says beside its codecs. It asks neither for a shared port nor for extended reports; both are
+/// taken from those who ask.
+pub(super) fn attire(local: &Local) -> Attire {
+    let (profile, crypto) = (local.keyring.profile(), local.keyring.offered());
+    Attire { profile, crypto, is_muxed: false, is_extended: false }
+}
+
 /// Reads the answer to what [`offer`] gave for the same `local`.
 ///
 /// # Errors
@@ -188,7 +217,8 @@ pub fn accept(local: &Local, answer: &[u8]) -> Result<Agreed, SdpError> {
     // We offered one stream, so only the first can be the answer to it.
     let audio = answer.usable().next().ok_or(SdpError::NoAudio)?;
     let agreed = agree(audio, local)?;
-    Ok(under_our_numbers(agreed, audio, &offered(local)))
+    let keys = settled(local.keyring.wanted(), &local.keyring.offered(), audio)?;
+    Ok(Agreed { keys, ..under_our_numbers(agreed, audio, &offered(local)) })
 }
 
 /// What comes in comes under the numbers of our offer, and what goes out goes under theirs (RFC 3264 §5.1).
@@ -197,6 +227,31 @@ pub(super) fn under_our_numbers(agreed: Agreed, theirs: &Audio, ours: &Formats) 
     let also = ours.voice.iter().filter(|(codec, _)| is_answered(codec)).map(|(codec, number)| (*number, *codec));
     let events = ours.events.iter().find(|(_, clock)| *clock == agreed.dtmf_clock).map(|(number, _)| *number);
     Agreed { also: also.collect(), dtmf_in: agreed.dtmf.and(events), ..agreed }
+}
+
+/// The keys in an answer to an offer of ours.
+pub(super) fn settled(wanted: MediaSecurity, ours: &[Crypto], audio: &Audio) -> Result<Option<SrtpKeys>, SdpError> {
+    let Attire { profile, crypto, .. } = &audio.attire;
+    if ours.is_empty() {
+        // Keys that nobody asked for.
+        return if *profile == Profile::Protected { Err(SdpError::Profile) } else { Ok(None) };
+    }
+    let settled = super::crypto::settle(wanted, *profile, ours, crypto)?;
+    Ok(settled.map(|protection| protection.keys))
+}
+
+fn protect(audio: &Audio, local: &Local) -> Result<Option<Protection>, SdpError> {
+    Ok(local.keyring.choose(audio.attire.profile, &audio.attire.crypto)?)
+}
+
+impl From<Unprotectable> for SdpError {
+    fn from(why: Unprotectable) -> SdpError {
+        match why {
+            Unprotectable::Missing => SdpError::Unprotected,
+            Unprotectable::NoKeys => SdpError::NoKeys,
+            Unprotectable::Unwanted => SdpError::Profile,
+        }
+    }
 }
 
 pub(super) fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
@@ -225,6 +280,10 @@ pub(super) fn agree(audio: &Audio, local: &Local) -> Result<Agreed, SdpError> {
         ptime_ms: audio.ptime_ms.min(audio.ptime_max_ms),
         ptime_max_ms: audio.ptime_max_ms,
         direction: audio.direction.mirrored(),
+        keys: None,
+        rtcp_muxed: audio.attire.is_muxed,
+        rtcp: audio.rtcp,
+        rtcp_extended: audio.attire.is_extended,
     })
 }
 

@@ -1,12 +1,13 @@
 //! Reading what the other side describes.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sipx_sdp::rtpmap::Rtpmap;
 use sipx_sdp::session::{MediaDescription, SessionDescription};
 
 use super::Direction;
+use super::crypto::{self, Attire, Profile};
 use crate::model::{Codec, FRAME_MS, OpusTerms, limits};
 
 /// A session description that somebody sent us, reduced to what a telephone can use of it.
@@ -53,6 +54,10 @@ pub(super) struct Audio {
     pub(super) ptime_ms: u32,
     /// What a packet may hold at most.
     pub(super) ptime_max_ms: u32,
+    /// Protection and reports.
+    pub(super) attire: Attire,
+    /// Where reports go, when that is said (RFC 3605).
+    pub(super) rtcp: Option<SocketAddr>,
 }
 
 impl Offer {
@@ -136,9 +141,7 @@ fn audio(session: &SessionDescription, media: &MediaDescription) -> Result<Audio
     if media.port == 0 {
         return Err(SdpError::PortZero);
     }
-    if !media.protocol.eq_ignore_ascii_case("RTP/AVP") {
-        return Err(SdpError::Profile);
-    }
+    let profile = Profile::of(&media.protocol).ok_or(SdpError::Profile)?;
     // RFC 8866 §5.7: a stream's own c= line wins over the session's.
     let connection = media.connection.as_ref().or(session.connection.as_ref()).ok_or(SdpError::NoAddress)?;
     let address = connection.address.ip().ok_or(SdpError::NoAddress)?;
@@ -178,6 +181,8 @@ fn audio(session: &SessionDescription, media: &MediaDescription) -> Result<Audio
         direction: if held { Direction::Inactive } else { Direction::from_stack(stated) },
         ptime_ms: milliseconds(media, "ptime").unwrap_or(FRAME_MS),
         ptime_max_ms: milliseconds(media, "maxptime").unwrap_or(limits::PACKET_MAX.as_millis() as u32),
+        attire: attire(media, profile),
+        rtcp: rtcp(media, address),
     })
 }
 
@@ -240,6 +245,29 @@ fn opus_terms(media: &MediaDescription, format: &str) -> OpusTerms {
     terms
 }
 
+fn attire(media: &MediaDescription, profile: Profile) -> Attire {
+    let values = |name: &'static str| {
+        let named = media.attributes.iter().filter(move |attribute| attribute.name.eq_ignore_ascii_case(name));
+        named.map(|attribute| attribute.value.as_deref().unwrap_or_default())
+    };
+    Attire {
+        profile,
+        crypto: crypto::usable(values("crypto")),
+        is_muxed: values("rtcp-mux").next().is_some(),
+        is_extended: values("rtcp-xr")
+            .any(|value| value.split_ascii_whitespace().any(|kind| kind.starts_with("voip-metrics"))),
+    }
+}
+
+/// `a=rtcp:PORT`, and an address behind it or not.
+fn rtcp(media: &MediaDescription, address: IpAddr) -> Option<SocketAddr> {
+    let value = media.attribute("rtcp")?.value.as_deref()?;
+    let mut words = value.split_ascii_whitespace();
+    let port = words.next()?.parse().ok()?;
+    let stated = words.nth(2).and_then(|address| address.parse().ok());
+    Some(SocketAddr::new(stated.unwrap_or(address), port))
+}
+
 fn reason(error: &sipx_sdp::SdpError) -> &'static str {
     match error {
         sipx_sdp::SdpError::Missing(_) => "a required line is missing",
@@ -260,8 +288,12 @@ pub enum SdpError {
     NoAudio,
     /// Every audio stream is switched off with port 0.
     PortZero,
-    /// Audio only over a profile that we do not speak (SAVP, AVPF).
+    /// Audio only over a profile that we do not speak (AVPF), or protected where we do not do that.
     Profile,
+    /// Audio must be protected, and is offered without keys.
+    Unprotected,
+    /// Audio is offered protected, with no keys that we can use.
+    NoKeys,
     /// No address to send to: no `c=` line, or a host name in it.
     NoAddress,
     /// The other side is on IPv6 and we are on IPv4, or the other way round.
@@ -285,6 +317,10 @@ impl fmt::Display for SdpError {
             SdpError::NoAudio => f.write_str("no audio is offered"),
             SdpError::PortZero => f.write_str("the audio stream has port 0"),
             SdpError::Profile => f.write_str("audio is offered over another profile than RTP/AVP"),
+            SdpError::Unprotected => f.write_str("audio must be protected: RTP/SAVP with a=crypto is needed"),
+            SdpError::NoKeys => {
+                f.write_str("no a=crypto line that can be used: suite, lifetime, identifier or parameters")
+            }
             SdpError::NoAddress => f.write_str("the audio stream has no usable address"),
             SdpError::AddressFamily => f.write_str("the audio stream uses the other IP version"),
             SdpError::NoCommonCodec => f.write_str("no codec in common"),

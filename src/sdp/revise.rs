@@ -1,6 +1,7 @@
 //! Descriptions in the middle of a call: what they offer anew, what we offer anew, and how each follows the one before
 //! (RFC 3264 §8).
 
+use super::crypto::Keyring;
 use super::negotiate::{self, Agreed, Direction, Local};
 use super::offer::{Audio, Offer, SdpError, Stream};
 use super::print::{self, Formats};
@@ -51,7 +52,10 @@ pub fn reoffer(previous: &str, codecs: &[Codec]) -> Result<String, SdpError> {
         for stream in &streams {
             match stream {
                 Stream::Usable(_) if !is_written => {
+                    let start = text.len();
                     print::audio(&mut text, local.port, &formats, Direction::SendRecv);
+                    // Keys, and what else was agreed, stay as they are (RFC 4568 §7.1.4).
+                    audio.attire.put_on(&mut text, start);
                     is_written = true;
                 }
                 Stream::Usable(_) => print::declined(&mut text, "audio", "RTP/AVP", "0"),
@@ -87,8 +91,10 @@ pub fn settle(ours: &str, theirs: &[u8]) -> Result<Agreed, SdpError> {
     let answer = Offer::parse(theirs)?;
     let audio = answer.usable().next().ok_or(SdpError::NoAudio)?;
     let agreed = negotiate::agree(audio, &local)?;
+    let keys = negotiate::settled(local.keyring.wanted(), &offered.attire.crypto, audio)?;
     let Audio { codecs: voice, comfort_noise, events, .. } = offered;
-    Ok(negotiate::under_our_numbers(agreed, audio, &Formats { voice, comfort_noise, events }))
+    let ours = Formats { voice, comfort_noise, events };
+    Ok(Agreed { keys, ..negotiate::under_our_numbers(agreed, audio, &ours) })
 }
 
 fn read_ours(text: &str) -> Result<(Local, Audio), SdpError> {
@@ -101,6 +107,7 @@ fn read_ours(text: &str) -> Result<(Local, Audio), SdpError> {
         comfort_noise: audio.comfort_noise.is_some(),
         session_id: session.origin.session_id,
         version: session.origin.session_version,
+        keyring: Keyring::after(audio.attire.profile, &audio.attire.crypto),
     };
     Ok((local, audio))
 }
@@ -212,6 +219,7 @@ mod tests {
             comfort_noise: false,
             session_id: 7,
             version: 1,
+            keyring: Keyring::default(),
         }
     }
 }

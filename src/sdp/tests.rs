@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::Codec::{Pcma, Pcmu};
-use crate::model::{Codec, OpusTerms, limits};
+use crate::model::{Codec, MediaSecurity, OpusTerms, SrtpSuite, limits};
 
 #[test]
 fn a_plain_offer_is_answered_with_one_codec_and_digits() {
@@ -25,6 +25,10 @@ fn a_plain_offer_is_answered_with_one_codec_and_digits() {
         remote: "192.0.2.10:49170".parse().unwrap(),
         ptime_ms: 20,
         direction: Direction::SendRecv,
+        keys: None,
+        rtcp_muxed: false,
+        rtcp: None,
+        rtcp_extended: false,
     };
     assert_eq!(agreed, expected);
     assert_eq!(
@@ -244,7 +248,7 @@ fn what_cannot_be_served_is_told_apart() {
     assert_eq!(with(&format!("{address}m=video 5000 RTP/AVP 96\r\n")), Err(SdpError::NoAudio));
     assert_eq!(with(&format!("{address}m=audio 0 RTP/AVP 0\r\n")), Err(SdpError::PortZero));
     assert_eq!(with(&format!("{address}m=video 1 RTP/AVP 9\r\nm=audio 0 RTP/AVP 0\r\n")), Err(SdpError::PortZero));
-    assert_eq!(with(&format!("{address}m=audio 5000 RTP/SAVP 0\r\n")), Err(SdpError::Profile));
+    assert_eq!(with(&format!("{address}m=audio 5000 RTP/AVPF 0\r\n")), Err(SdpError::Profile));
     assert_eq!(with("m=audio 5000 RTP/AVP 0\r\n"), Err(SdpError::NoAddress));
     assert_eq!(with("c=IN IP4 host.example\r\nm=audio 5000 RTP/AVP 0\r\n"), Err(SdpError::NoAddress));
     for broken in ["nonsense\r\n", "c=\r\n", "m=audio\r\n", "m=audio 70000 RTP/AVP 0\r\n"] {
@@ -351,7 +355,15 @@ fn line() -> impl Strategy<Value = String> {
 
 fn local() -> Local {
     let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
-    Local { address, port: 30000, codecs: vec![Pcmu, Pcma], comfort_noise: false, session_id: 77, version: 1 }
+    Local {
+        address,
+        port: 30000,
+        codecs: vec![Pcmu, Pcma],
+        comfort_noise: false,
+        session_id: 77,
+        version: 1,
+        keyring: Keyring::default(),
+    }
 }
 
 fn text(lines: &str) -> String {
@@ -360,4 +372,110 @@ fn text(lines: &str) -> String {
 
 fn read(lines: &str) -> Offer {
     Offer::parse(text(lines).as_bytes()).unwrap()
+}
+
+const THEIR_KEY: &str = "a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj|2^31\r\n";
+
+#[test]
+fn a_protected_offer_is_answered_with_its_tag_and_a_key_of_ours() {
+    for (profile, wanted) in [
+        ("RTP/SAVP", MediaSecurity::Required),
+        ("RTP/SAVP", MediaSecurity::Optional),
+        ("RTP/AVP", MediaSecurity::Required),
+    ] {
+        let offer = read(&format!("m=audio 5000 {profile} 0\r\n{THEIR_KEY}a=rtcp-mux\r\na=rtcp-xr:voip-metrics\r\n"));
+
+        let (agreed, text) = answer(&offer, &secure(wanted)).unwrap();
+
+        let keys = agreed.keys.expect("is protected");
+        assert_eq!((keys.theirs.key(), keys.ours.suite()), (&b"wDfvg&T+)xG7@fb5"[..], SrtpSuite::Aes128CmSha1Tag80));
+        assert!(text.contains(&format!("m=audio 30000 {profile} 0\r\n")), "{text}");
+        assert!(text.contains("a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:") && text.contains("a=rtcp-mux"), "{text}");
+        assert!(agreed.rtcp_muxed && agreed.rtcp_extended && text.contains("a=rtcp-xr:voip-metrics\r\n"));
+        assert!(!format!("{agreed:?}{:?}", secure(wanted)).contains("wDfvg"), "keys are not printed");
+    }
+}
+
+#[test]
+fn what_is_wanted_and_what_is_offered_must_fit() {
+    let plain = "m=audio 5000 RTP/AVP 0\r\n".to_owned();
+    let keyless = "m=audio 5000 RTP/SAVP 0\r\n".to_owned();
+    let keyed = format!("{keyless}{THEIR_KEY}");
+    for (wanted, offer, expected) in [
+        (MediaSecurity::Off, &keyed, SdpError::Profile),
+        (MediaSecurity::Required, &plain, SdpError::Unprotected),
+        (MediaSecurity::Required, &keyless, SdpError::NoKeys),
+        (MediaSecurity::Optional, &keyless, SdpError::NoKeys),
+    ] {
+        let refused = answer(&read(offer), &secure(wanted)).unwrap_err();
+        assert_eq!(refused, expected);
+        assert!(!refused.is_malformed());
+    }
+    // Where both are offered, the protected one; where we do not protect, the plain one.
+    let both = read(&format!("{plain}{keyed}"));
+    let (agreed, text) = answer(&both, &secure(MediaSecurity::Optional)).unwrap();
+    assert!(agreed.keys.is_some() && text.contains("m=audio 0 RTP/AVP 0\r\nm=audio 30000 RTP/SAVP 0\r\n"), "{text}");
+    let (agreed, text) = answer(&both, &local()).unwrap();
+    assert!(agreed.keys.is_none() && text.contains("m=audio 30000 RTP/AVP 0\r\n"), "{text}");
+    assert!(text.ends_with("m=audio 0 RTP/SAVP 0\r\n") && !text.contains("crypto"), "{text}");
+}
+
+#[test]
+fn keys_are_offered_and_settled_from_both_sides() {
+    for (wanted, profile) in [(MediaSecurity::Required, "RTP/SAVP"), (MediaSecurity::Optional, "RTP/AVP")] {
+        let (here, there) =
+            (secure(wanted), Local { keyring: Keyring::new(MediaSecurity::Optional, [9; 32]), ..local() });
+        let ours = offer(&here);
+        assert!(ours.contains(&format!("m=audio 30000 {profile} 0 8 101\r\n")), "{ours}");
+        assert_eq!(ours.matches("a=crypto:").count(), 4);
+
+        let (theirs, text) = answer(&Offer::parse(ours.as_bytes()).unwrap(), &there).unwrap();
+        let agreed = accept(&here, text.as_bytes()).unwrap();
+
+        let (mine, other) = (agreed.keys.unwrap(), theirs.keys.unwrap());
+        assert_eq!((mine.ours, mine.theirs), (other.theirs, other.ours));
+        assert_eq!(settle(&ours, text.as_bytes()).unwrap().keys, agreed.keys, "also in the middle of a call");
+        let plain = text.replace("RTP/SAVP", "RTP/AVP");
+        let plain = plain.lines().filter(|line| !line.starts_with("a=crypto")).map(|line| format!("{line}\r\n"));
+        let refused = (wanted == MediaSecurity::Required).then_some(SdpError::Unprotected);
+        assert_eq!(accept(&here, plain.collect::<String>().as_bytes()).err(), refused);
+    }
+}
+
+#[test]
+fn a_later_offer_keeps_our_key_and_may_change_theirs_but_not_drop_it() {
+    let first = read(&format!("m=audio 5000 RTP/SAVP 0\r\n{THEIR_KEY}"));
+    let (agreed, text) = answer(&first, &secure(MediaSecurity::Optional)).unwrap();
+    let before = agreed.keys.unwrap();
+    let again = |lines: &str| {
+        let offer = read(&format!("m=audio 5000 {lines}\r\n"));
+        reanswer(&text, &offer).map(|(agreed, text)| (agreed.keys, text))
+    };
+    let other = THEIR_KEY.replace("crypto:3", "crypto:1").replace("d0Rm", "AAAA");
+
+    let (same, repeated) = again(&format!("RTP/SAVP 0\r\n{}", THEIR_KEY.trim_end())).unwrap();
+    assert_eq!((same, &repeated), (Some(before), &text), "a refresh changes nothing");
+    let (renewed, _) = again(&format!("RTP/SAVP 0\r\n{}", other.trim_end())).unwrap();
+    let renewed = renewed.unwrap();
+    assert_eq!(renewed.ours, before.ours);
+    assert_ne!(renewed.theirs, before.theirs);
+    let stronger = "RTP/SAVP 0\r\na=crypto:1 AEAD_AES_128_GCM inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJQ==";
+    let (stronger, _) = again(stronger).unwrap();
+    assert_ne!(&stronger.unwrap().ours.key()[..16], before.ours.key(), "no two ciphers share a key");
+    assert_eq!(again("RTP/AVP 0").unwrap_err(), SdpError::Unprotected);
+    assert!(reoffer(&text, &[Pcmu]).unwrap().contains("a=crypto:3 AES_CM_128_HMAC_SHA1_80"));
+}
+
+#[test]
+fn reports_have_their_own_address_when_one_is_given() {
+    let port = |lines: &str| answer(&read(&format!("m=audio 5000 RTP/AVP 0\r\n{lines}")), &local()).unwrap().0.rtcp;
+
+    assert_eq!(port(""), None);
+    assert_eq!(port("a=rtcp:5007\r\n"), Some("192.0.2.10:5007".parse::<SocketAddr>().unwrap()));
+    assert_eq!(port("a=rtcp:5007 IN IP4 192.0.2.77\r\n"), Some("192.0.2.77:5007".parse::<SocketAddr>().unwrap()));
+    assert_eq!(port("a=rtcp:x\r\n"), None);
+}
+
+fn secure(wanted: MediaSecurity) -> Local {
+    Local { keyring: Keyring::new(wanted, [7; 32]), ..local() }
 }

@@ -14,7 +14,7 @@ pub mod registrar;
 use std::time::Duration;
 
 use crate::actions::{SecretRef, Template};
-use crate::model::{Address, Codec};
+use crate::model::{Address, Codec, MediaSecurity};
 
 pub use arrival::{Arrival, Believed, Shown, arrive};
 pub use network::Cidr;
@@ -39,6 +39,8 @@ pub struct Trunk {
     pub dtmf: Dtmf,
     /// Silence is described and not sent, where the peer takes that.
     pub comfort_noise: bool,
+    /// How audio between us and it is protected.
+    pub media_security: MediaSecurity,
     /// Who may call us from it.
     pub inbound: Inbound,
     /// How we call out through it; `None`: we do not.
@@ -510,6 +512,7 @@ pub(crate) mod tests {
             leads_codecs: false,
             dtmf: Dtmf::default(),
             comfort_noise: false,
+            media_security: MediaSecurity::Off,
             inbound: Inbound::default(),
             outbound: None,
             registration: None,

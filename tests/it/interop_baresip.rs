@@ -53,7 +53,7 @@ impl Baresip {
         SocketAddr::new(self.sip.ip(), self.sip.port() + 1)
     }
 
-    fn start_with(settings: &str, account: &str) -> Baresip {
+    pub(crate) fn start_with(settings: &str, account: &str) -> Baresip {
         Baresip::start_in("PCMU/8000/1", (8000, 60_000), settings, account)
     }
 
@@ -74,10 +74,9 @@ impl Baresip {
             rtp_ports()
         );
         fs::write(folder.path().join("config"), config).unwrap();
-        let (inside, outside) = match account.split_once(";answermode") {
-            Some((inside, answermode)) => (inside, format!(";answermode{answermode}")),
-            None => (account, String::new()),
-        };
+        // Parameters of the account stand outside of its address.
+        let outside = [";answermode", ";mediaenc"].iter().filter_map(|name| account.find(name)).min();
+        let (inside, outside) = account.split_at(outside.unwrap_or(account.len()));
         let account = format!("<sip:ada@{sip}{inside}>;regint=0;audio_codecs={codec}{outside}\n");
         fs::write(folder.path().join("accounts"), account).unwrap();
         fs::write(folder.path().join("contacts"), "").unwrap();
@@ -138,7 +137,7 @@ impl Baresip {
     }
 
     /// What it heard, when its call is over.
-    fn recording(&self) -> Vec<i16> {
+    pub(crate) fn recording(&self) -> Vec<i16> {
         let mut files = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let heard =
             files.find(|path| path.to_string_lossy().ends_with("-dec.wav")).expect("baresip records what it hears");

@@ -24,6 +24,7 @@ mod interop_kamailio;
 mod interop_linphone;
 mod interop_recording;
 mod interop_sipp;
+mod interop_srtp;
 mod interop_tls;
 mod ladders;
 mod licences;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringback::actions::SecretRef;
 use ringback::guard::{Access, Contacts, InForce, Protection, Strangers};
-use ringback::model::Secret;
+use ringback::model::{MediaSecurity, Secret};
 use ringback::sip::{By, SipCommand, SipConfig, SipEvent};
 use ringback::trunk::{Credentials, IdentityRules, Inbound, ReferRules, SessionRules, Trunk, TrunkLimits};
 use tokio::net::{TcpSocket, UdpSocket};
@@ -346,6 +346,7 @@ pub(crate) fn trunk(id: &str, inbound: Inbound) -> Trunk {
         leads_codecs: false,
         dtmf: ringback::trunk::Dtmf::default(),
         comfort_noise: false,
+        media_security: MediaSecurity::Off,
         inbound,
         outbound: None,
         registration: None,

@@ -144,6 +144,7 @@ impl Callers {
             session_id: u64::from(number) + 1,
             version: 1,
             comfort_noise: false,
+            keyring: sdp::Keyring::default(),
         }
     }
 }

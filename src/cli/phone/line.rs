@@ -261,6 +261,7 @@ impl Desk {
             // RFC 8866 §5.2: some readers keep the number in 63 bits.
             session_id: random() >> 1,
             version: 1,
+            keyring: sdp::Keyring::default(),
         }
     }
 

@@ -224,6 +224,7 @@ impl Check<'_> {
             port_first: media.port_first,
             port_last: media.port_last,
             threads: usize::from(media.threads),
+            rtcp_interval: (media.rtcp_interval_s > 0).then(|| Duration::from_secs(media.rtcp_interval_s.into())),
             loopback_only: media.loopback_only,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{At, Check, Mistake, code};
 use crate::config::raw;
-use crate::model::{Address, Codec, limits};
+use crate::model::{Address, Codec, MediaSecurity, limits};
 use crate::trunk::{
     Anonymous, CallerPolicy, Cidr, Credentials, Dialling, DigestAlgorithm, Dtmf, HeaderIn, HeaderOut, IdentityRules,
     Inbound, NumberFormat, Outbound, Price, ReferRules, ReferSend, Reliable, SessionRules, Signing, Telling, Trunk,
@@ -58,6 +58,11 @@ impl Check<'_> {
                     raw::Dtmf::Inband => Dtmf::Inband,
                 },
                 comfort_noise: file.silence == raw::Silence::ComfortNoise,
+                media_security: match file.media_security {
+                    raw::MediaSecurity::Off => MediaSecurity::Off,
+                    raw::MediaSecurity::Optional => MediaSecurity::Optional,
+                    raw::MediaSecurity::Required => MediaSecurity::Required,
+                },
                 inbound: inbound.unwrap_or_default(),
                 outbound,
                 registration,

@@ -29,6 +29,9 @@ pub struct TrunkFile {
     pub dtmf: Dtmf,
     /// What the peer gets while there is nothing to hear. Left out: `packets`.
     pub silence: Silence,
+    /// How audio is protected, in both directions: SRTP with keys in the session description (SDES). Keys are only as
+    /// secret as the signalling, so use TLS with it.
+    pub media_security: MediaSecurity,
     /// What the peer says of a caller is believed: `P-Asserted-Identity`, `Remote-Party-ID`, forwarding headers and
     /// verification results. Only for a carrier or PBX that takes these headers away from its own customers.
     pub trusted: bool,
@@ -92,6 +95,19 @@ pub enum Dtmf {
     Rfc4733,
     /// As tones, whatever is agreed on: for peers that agree on telephone-events and lose them.
     Inband,
+}
+
+/// How audio is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaSecurity {
+    /// Not at all. A call that insists on protection is refused with 488.
+    #[default]
+    Off,
+    /// When the peer can: keys are offered beside plain RTP, and taken beside plain and protected RTP.
+    Optional,
+    /// Always: RTP/SAVP is offered, and a call without keys is refused with 488.
+    Required,
 }
 
 /// Calls from a trunk: at least one way to recognise them.

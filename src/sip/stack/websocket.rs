@@ -29,6 +29,7 @@ where
 {
     let longest = Some(2 * limits::SIP_MESSAGE_MAX);
     let config = WebSocketConfig::default().max_message_size(longest).max_frame_size(longest);
+    #[allow(clippy::result_large_err, reason = "the handshake wants it so")]
     let judge = move |request: &Request, response: Response| agree(request, response, &origins);
     tokio_tungstenite::accept_hdr_async_with_config(io, judge, Some(config)).await
 }
