@@ -94,9 +94,13 @@ impl Tolls {
         let allowed = dialling::judge(Attempt { to, is_written: plan.names(to), trunk })?;
         let (trunk, e164) = match (allowed, trunk) {
             (Allowed::Number { e164, .. }, Some(trunk)) => (trunk, e164),
-            (Allowed::Emergency | Allowed::Uri, _) | (Allowed::Number { .. }, None) => return Ok(self.pass(None)),
+            (Allowed::Home, Some(trunk)) => (trunk, None),
+            (Allowed::Emergency | Allowed::Uri, _) | (Allowed::Number { .. } | Allowed::Home, None) => {
+                return Ok(self.pass(None));
+            }
         };
-        if is_own(config, to.as_str(), e164.as_deref()) {
+        let number = dialling::number_of(trunk, to).unwrap_or_default();
+        if is_own(config, &number, e164.as_deref()) {
             return Err(Rule::OwnNumber);
         }
         let outbound = trunk.outbound.as_ref();
@@ -104,7 +108,7 @@ impl Tolls {
             trunk: &trunk.id,
             agent: open.agent.as_deref().unwrap_or(""),
             limits: &trunk.limits,
-            price: outbound.and_then(|outbound| outbound.price_of(to.as_str(), e164.as_deref())),
+            price: outbound.and_then(|outbound| outbound.price_of(&number, e164.as_deref())),
         };
         let ticket = self.books().ledger.dial(unix_ms(), dialled)?;
         Ok(self.pass(Some(ticket)))

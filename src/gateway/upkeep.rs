@@ -17,7 +17,7 @@ use super::house::House;
 use super::trunks::Tended;
 use crate::model::{Time, limits};
 use crate::sip::ask::{answer, sign, words};
-use crate::sip::{Asked, Conversation, Failure, Question, Reply};
+use crate::sip::{Asked, Conversation, Failure, Login, Question, Reply};
 use crate::trunk::gateways::Heard;
 use crate::trunk::registrar::Ask;
 
@@ -74,6 +74,8 @@ struct Item {
     what: What,
     /// `None` while a question is out.
     conversation: Option<Conversation>,
+    /// By which we prove who we are, as the files say now.
+    login: Option<Login>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +120,10 @@ impl Keeper {
             let place = self.places.get(&(old.trunk.id.clone(), old.what));
             match place.and_then(|at| self.items.get_mut(*at)).filter(|item| Arc::ptr_eq(&item.trunk, &old.trunk)) {
                 // As before; while a question is out, its answer brings the conversation back.
-                Some(item) => item.conversation = old.conversation,
+                Some(item) => {
+                    let login = item.login.clone();
+                    item.conversation = old.conversation.map(|conversation| conversation.logged_in(login));
+                }
                 None => {
                     let conversation = old.conversation.take().filter(|_| old.what == What::Registration);
                     if let Some((conversation, ask)) = conversation.zip(old.trunk.leave(now)) {
@@ -143,8 +148,8 @@ impl Keeper {
                     What::Registration => configured.zip(credentials).and_then(|(of, it)| login(&self.house, of, it)),
                 };
                 self.places.insert((trunk.id.clone(), what), self.items.len());
-                let conversation = Some(Conversation::new(login));
-                self.items.push(Item { trunk: Arc::clone(&trunk), what, conversation });
+                let conversation = Some(Conversation::new(login.clone()));
+                self.items.push(Item { trunk: Arc::clone(&trunk), what, conversation, login });
             }
         }
         self.queue.clear();
@@ -238,7 +243,8 @@ impl Keeper {
         let Some(at) = self.places.get(&(trunk.id.clone(), what)).copied() else { return };
         // An answer to what an older configuration asked is of no interest.
         let Some(item) = self.items.get_mut(at).filter(|item| Arc::ptr_eq(&item.trunk, &trunk)) else { return };
-        item.conversation = Some(conversation);
+        // The password may have changed while the question was out.
+        item.conversation = Some(conversation.logged_in(item.login.clone()));
         if is_farewell {
             return;
         }

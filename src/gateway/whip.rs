@@ -312,9 +312,14 @@ fn is(headers: &HeaderMap, kind: &str) -> bool {
 /// from elsewhere that header proves nothing.
 fn source(peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
     let peer = peer.ip().to_canonical();
-    let named = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+    // A proxy adds to the last line, or adds a line; what the caller wrote itself stands before either.
+    let named = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
     let last = named.and_then(|named| named.rsplit(',').next()?.trim().parse().ok());
-    last.filter(|_| peer.is_loopback()).unwrap_or(peer)
+    match last.filter(|_| peer.is_loopback()).unwrap_or(peer) {
+        // Whoever has one address of IPv6 has 2⁶⁴ of them.
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// Why a request is not carried out: a code for programs and words for people.

@@ -35,8 +35,10 @@ pub enum Allowed {
         /// ISO 3166-1 alpha-2, when it could be told.
         country: Option<String>,
     },
-    /// A SIP URI.
+    /// A SIP URI, dialled without a trunk.
     Uri,
+    /// A SIP URI at the trunk's own host that asks for no number: a call of the trunk's all the same.
+    Home,
 }
 
 /// Why something may not be dialled.
@@ -150,12 +152,26 @@ impl fmt::Display for Rule {
 /// The rule that stands in the way.
 pub fn judge(attempt: Attempt<'_>) -> Result<Allowed, Rule> {
     match (attempt.to, attempt.trunk) {
-        // An admin who writes sip:desk@pbx.example into an action knows whom he means.
-        (Address::Uri(_), _) if attempt.is_written => Ok(Allowed::Uri),
         (Address::Uri(uri), trunk) => {
             let outbound = trunk.and_then(|trunk| trunk.outbound.as_ref());
             let hosts = outbound.map(|outbound| outbound.dialling.hosts.as_slice()).unwrap_or_default();
-            if is_at(uri, hosts) { Ok(Allowed::Uri) } else { Err(Rule::Host) }
+            // An admin who writes sip:desk@pbx.example into an action knows whom he means.
+            if !attempt.is_written && !is_at(uri, hosts) {
+                return Err(Rule::Host);
+            }
+            let Some((trunk, outbound)) = trunk.zip(outbound).filter(|(_, outbound)| outbound.is_home_of(uri)) else {
+                return Ok(Allowed::Uri);
+            };
+            // It goes out by the trunk and with its password: a number in it is dialled like any other.
+            match number_of(trunk, attempt.to) {
+                Some(number) => {
+                    number_allowed(&number, attempt.is_written, trunk.country.as_deref(), &outbound.dialling)
+                }
+                None if outbound.asked_for(uri).is_some_and(|user| user.starts_with(begins_number)) => {
+                    Err(Rule::NoNumber)
+                }
+                None => Ok(Allowed::Home),
+            }
         }
         (Address::Number(number), Some(trunk)) => {
             let outbound = trunk.outbound.as_ref().ok_or(Rule::NoTrunk)?;
@@ -163,6 +179,24 @@ pub fn judge(attempt: Attempt<'_>) -> Result<Allowed, Rule> {
         }
         (Address::Number(_), None) => Err(Rule::NoTrunk),
     }
+}
+
+/// The number that an address asks a trunk for, as it was written; `None` for a SIP URI with a name in it, or at another
+/// host.
+pub fn number_of(trunk: &Trunk, to: &Address) -> Option<String> {
+    let uri = match to {
+        Address::Number(number) => return Some(number.clone()),
+        Address::Uri(uri) => uri,
+    };
+    match trunk.outbound.as_ref()?.asked_for(uri)?.parse() {
+        Ok(Address::Number(number)) => Some(number),
+        Ok(Address::Uri(_)) | Err(_) => None,
+    }
+}
+
+/// Whoever begins like this wants to be taken for a number by somebody.
+fn begins_number(first: char) -> bool {
+    first == '+' || first.is_numeric()
 }
 
 /// What a number is, seen from a country.
@@ -558,8 +592,30 @@ mod tests {
     fn country_of(trunk: &Trunk, to: &str) -> Result<Option<String>, Rule> {
         dial(trunk, to, false).map(|allowed| match allowed {
             Allowed::Number { country, .. } => country,
-            Allowed::Emergency | Allowed::Uri => None,
+            Allowed::Emergency | Allowed::Uri | Allowed::Home => None,
         })
+    }
+
+    #[test]
+    fn a_number_at_the_trunks_own_host_is_a_number() {
+        let dialling = Dialling { hosts: vec!["gw.example".into()], ..Dialling::default() };
+        let trunk = &trunk(Some("GB"), dialling);
+
+        for premium in [
+            "sip:+449098790000@gw.example",
+            "sip:%2B449098790000@gw.example;user=phone",
+            "sip:+44-9098-790000%3Bx=y@GW.example:5061",
+            "sip:+449098790000:secret@gw.example",
+        ] {
+            assert_eq!(dial(trunk, premium, false), Err(Rule::Premium), "{premium}");
+            assert_eq!(dial(trunk, premium, true), Err(Rule::Premium), "{premium}");
+        }
+        assert_eq!(dial(trunk, "sip:+390236618300@gw.example", false), Err(Rule::Country));
+        assert_eq!(dial(trunk, "sip:+44x9098790000@gw.example", false), Err(Rule::NoNumber));
+        assert_eq!(country_of(trunk, "sip:+442079460000@gw.example"), Ok(Some("GB".into())));
+        assert_eq!(dial(trunk, "sip:desk@gw.example", false), Ok(Allowed::Home));
+        assert_eq!(dial(trunk, "sip:desk@other.example", true), Ok(Allowed::Uri));
+        assert_eq!(dial(trunk, "sip:desk@other.example", false), Err(Rule::Host));
     }
 
     fn trunk(country: Option<&str>, dialling: Dialling) -> Trunk {

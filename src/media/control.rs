@@ -151,7 +151,8 @@ impl CallMedia {
     /// # Errors
     /// [`MediaError::NotLoopback`] when only loopback is allowed; [`MediaError::Busy`].
     pub fn set_remote(&self, leg: LegId, peer: RtpPeer) -> Result<(), MediaError> {
-        if self.loopback_only && !peer.remote.ip().is_loopback() {
+        let is_outside = |address: SocketAddr| !address.ip().is_loopback();
+        if self.loopback_only && (is_outside(peer.remote) || peer.reports.to.is_some_and(is_outside)) {
             return Err(MediaError::NotLoopback);
         }
         self.send(What::SetRemote { leg, peer: Box::new(peer) })

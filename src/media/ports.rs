@@ -37,7 +37,7 @@ impl Ports {
     /// `AddrInUse` when every port is taken or rests; otherwise what the system says about the address.
     pub(super) fn bind(self: &Arc<Self>) -> io::Result<BoundPort> {
         let first = u32::from(self.range.first).next_multiple_of(2);
-        let pairs = (u32::from(self.range.last) + 1).saturating_sub(first).div_ceil(2);
+        let pairs = (u32::from(self.range.last) + 1).saturating_sub(first) / 2;
         let full = || io::Error::new(io::ErrorKind::AddrInUse, "every RTP port is taken or rests");
         if pairs == 0 || self.bound.load(Ordering::Relaxed) >= pairs as usize {
             return Err(full());
@@ -103,7 +103,7 @@ mod tests {
 
         let mut numbers: Vec<u16> = bound.iter().map(|port| port.socket.local_addr().expect("bound").port()).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, [28_002, 28_004, 28_006]);
+        assert_eq!(numbers, [28_002, 28_004]);
         assert_eq!(ports.bind().expect_err("full").kind(), io::ErrorKind::AddrInUse);
         drop(bound);
         assert!(ports.bind().is_ok());

@@ -53,7 +53,7 @@ impl Shield {
         };
         let (sealer, opener) = &mut **keyed;
         if *sealer.key() != keys.ours {
-            *sealer = Sealer::new(keys.ours);
+            *sealer = Sealer::following(keys.ours, sealer);
         }
         if *opener.key() != keys.theirs {
             let before = std::mem::replace(opener, Opener::new(keys.theirs));

@@ -118,7 +118,7 @@ fn read_g711(file: &mut BufReader<File>) -> Result<Option<Vec<u8>>, WavError> {
                 if word(2) != 1 {
                     return Err(WavError::Channels(word(2)));
                 }
-                file.seek_relative(i64::from(len.next_multiple_of(2)) - 16).map_err(broken)?;
+                file.seek_relative(i64::from(len) + i64::from(len % 2) - 16).map_err(broken)?;
             }
             (b"data", Some(law)) => {
                 check(SAMPLE_RATE, 1, len.into())?;

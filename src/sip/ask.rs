@@ -84,6 +84,14 @@ impl Conversation {
         let digest = Digest::new(login, &super::wire::new_token());
         Conversation { call_id: super::wire::new_token(), tag: super::wire::new_token(), cseq: 0, digest }
     }
+
+    /// The same conversation under this login: challenges are remembered as long as it stays the same.
+    pub fn logged_in(self, login: Option<Login>) -> Conversation {
+        if self.digest.is_of(login.as_ref()) {
+            return self;
+        }
+        Conversation { digest: Digest::new(login, &super::wire::new_token()), ..self }
+    }
 }
 
 impl Sip {
@@ -183,7 +191,7 @@ fn write(own: &Own, uri: &Uri, asked: &Asked, conversation: &Conversation) -> Op
     let text = message::text(&uri.to_bytes());
     let Conversation { call_id, tag, cseq, .. } = conversation;
     let (method, word, from, to, contact) = match asked {
-        Asked::Options => (Method::Options, "OPTIONS", ours(own), text, own.contact.clone()),
+        Asked::Options => (Method::Options, "OPTIONS", ours(own), text, without_user(own)?),
         Asked::Register { aor, contact_user, .. } => {
             (Method::Register, "REGISTER", aor.clone(), aor.clone(), contact_of(own, contact_user)?)
         }
@@ -213,6 +221,12 @@ fn write(own: &Own, uri: &Uri, asked: &Asked, conversation: &Conversation) -> Op
 
 fn ours(own: &Own) -> String {
     contact_uri(own).map_or_else(|| format!("sip:{}", own.host), str::to_owned)
+}
+
+/// Our Contact as a place and nobody's: some peers know us by the host alone, and want nothing before it.
+fn without_user(own: &Own) -> Option<String> {
+    let (scheme, rest) = contact_uri(own)?.split_once(':')?;
+    Some(format!("<{scheme}:{}>", rest.split_once('@').map_or(rest, |(_, host)| host)))
 }
 
 /// Our Contact under another user.

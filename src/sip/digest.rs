@@ -48,6 +48,11 @@ struct Asked {
 }
 
 impl Digest {
+    /// Whether it proves who this is.
+    pub(super) fn is_of(&self, login: Option<&Login>) -> bool {
+        self.login.as_ref() == login
+    }
+
     pub(super) fn new(login: Option<Login>, seed: &str) -> Digest {
         Digest { login, seed: seed.to_owned(), asked: BTreeMap::new(), tries: 0 }
     }

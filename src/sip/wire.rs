@@ -15,7 +15,7 @@ use sipx_sip::{Response, TransactionKey};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::ask::Inquiries;
+use super::ask::{Inquiries, Inquiry};
 use super::config::SipConfig;
 use super::counters::Counts;
 use super::dialog::{Out, Reply, Timer};
@@ -138,7 +138,13 @@ impl Wire {
             tokio::select! {
                 order = orders.recv(), if closing.is_none() => match order {
                     Some(Order::Do(dialog, command)) => self.on_command(dialog, command).await,
-                    Some(Order::Inquire(inquiry)) => self.inquiries.begin(next_id(), inquiry, &mut self.stack),
+                    Some(Order::Inquire(inquiry)) => {
+                        if let Inquiry::Ask(_, hops, ..) = &inquiry {
+                            // Whom we ask is heard, whatever somebody sends in its name.
+                            hops.iter().for_each(|hop| self.screen.befriend(hop.addr.ip()));
+                        }
+                        self.inquiries.begin(next_id(), inquiry, &mut self.stack);
+                    }
                     Some(Order::ShutDown) | None => {
                         closing = Some(Instant::now() + self.config.timers.t2);
                         self.end_all().await;

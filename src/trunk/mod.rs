@@ -192,6 +192,19 @@ impl Outbound {
         self.gateways.iter().any(home)
     }
 
+    /// Whom a SIP URI at the host of one of the gateways asks the trunk for: its user part as the peer will read it,
+    /// without our technical prefix. `None` when it is at another host, or has no user part.
+    pub fn asked_for(&self, uri: &str) -> Option<String> {
+        let (_, rest) = uri.split_once(':').filter(|_| self.is_home_of(uri))?;
+        let (user, _) = rest.split_once('@')?;
+        // Escapes first: `%3B` must not hide where the number ends. What follows are parameters, or a password.
+        let user = naming::unescaped(user);
+        let user = user.split([';', ':']).next()?;
+        let user = user.strip_prefix(self.prefix.as_str()).unwrap_or(user);
+        let is_bare = self.format == NumberFormat::Digits && user.bytes().all(|octet| octet.is_ascii_digit());
+        Some(if is_bare && user.len() > SHORT_MAX { format!("+{user}") } else { user.to_owned() })
+    }
+
     /// The request URI at one gateway for an address: a number becomes the user part of the gateway's URI, a SIP URI
     /// stays as it is.
     pub fn uri_of(&self, gateway: &str, to: &Address) -> String {
@@ -207,6 +220,9 @@ impl Outbound {
         }
     }
 }
+
+/// Digits of a number that is nobody's whole number: extensions, services.
+const SHORT_MAX: usize = 6;
 
 /// The host of a SIP URI, an IPv6 address without its brackets. `None` when more than one could be meant.
 pub fn host_of(uri: &str) -> Option<&str> {

@@ -164,6 +164,11 @@ impl Wire {
             Order::Trickle { peer: id, fragment, anew } => {
                 let Some(peer) = self.peers.get_mut(&id) else { return };
                 self.by_name.remove(peer.agent.ufrag());
+                if anew.is_some() {
+                    // Addresses of the ICE before are over, but the one that audio still takes.
+                    let kept = peer.agent.selected();
+                    self.by_address.retain(|address, of| *of != id || Some(*address) == kept);
+                }
                 peer.trickle(now, &fragment, anew);
                 self.by_name.insert(peer.agent.ufrag().to_owned(), id);
             }

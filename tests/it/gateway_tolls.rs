@@ -38,6 +38,16 @@ async fn a_sip_address_from_a_lookup_must_be_at_a_listed_host() {
 }
 
 #[tokio::test]
+async fn a_number_at_the_trunks_own_host_is_judged_as_a_number() {
+    // The host is listed, as for a carrier whose referrals look like this; that opens no premium number.
+    let hosts = "[outbound.allow]\nhosts = [\"127.0.0.1\"]\n";
+    for premium in ["sip:+449098790000@127.0.0.1", "sip:%2B44-9098790000%3Bx=y@127.0.0.1;user=phone"] {
+        let (record, rang) = transferred(premium, "country = \"GB\"\n", hosts).await;
+        assert_eq!((record.runs[1].code.as_str(), rang), ("declined", 0), "{premium}");
+    }
+}
+
+#[tokio::test]
 async fn our_own_number_is_not_dialled_from_inside() {
     let (record, rang) = transferred("100", "", "").await;
 

@@ -104,12 +104,8 @@ impl Arms {
                 let to = forward.to.as_ref().map(|to| to.source().to_owned()).unwrap_or_default();
                 Ok((Some(forward.trunk.clone()), Pii::new(to.parse().map_err(|_| Cause::NotFound)?)))
             }
-            // Our agents answer callers, and are not rung by others.
-            Some(Destination::Agent(_)) | None => Err(Cause::NotFound),
-            Some(Destination::Refuse { .. }) => {
-                let to = called.parse().map_err(|_| Cause::NotFound)?;
-                Ok((trunk, Pii::new(to)))
-            }
+            // Our agents answer callers, and are not rung by others; what callers may not reach, nobody is referred to.
+            Some(Destination::Agent(_) | Destination::Refuse { .. }) | None => Err(Cause::NotFound),
         }
     }
 

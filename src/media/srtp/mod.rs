@@ -31,6 +31,12 @@ impl Sealer {
         Sealer { key, rtp: Cipher::new(&key, Kind::Rtp), rtcp: Cipher::new(&key, Kind::Rtcp), last: None, rtcp_next: 0 }
     }
 
+    /// Begins with another key. Reports go on counting: a key may come back, as when forks answer in turn, and no index
+    /// may be used twice under one (RFC 3711 §9.1).
+    pub fn following(key: SrtpKey, before: &Sealer) -> Sealer {
+        Sealer { rtcp_next: before.rtcp_next, ..Sealer::new(key) }
+    }
+
     /// What it seals with.
     pub fn key(&self) -> &SrtpKey {
         &self.key

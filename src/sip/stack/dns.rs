@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sipx_transport::dns::{Answer, DnsResolver};
 use sipx_transport::{Naptr, Srv};
 use tokio::time::timeout;
@@ -52,8 +53,10 @@ impl Dns {
             return self.hosts(&name.host, port, fallback, name).await;
         }
         let mut hops = Vec::new();
-        for (transport, service) in self.services(name).await {
-            let records = self.srv(&service).await;
+        let services = self.services(name).await;
+        // Side by side: a server that swallows them must leave time for the host itself.
+        let found = join_all(services.iter().map(|(_, service)| self.srv(service))).await;
+        for ((transport, _), records) in services.into_iter().zip(found) {
             for record in in_order(records, random) {
                 // RFC 2782: a lone dot says that the service is decidedly not there.
                 let target = record.target.trim_end_matches('.');

@@ -129,7 +129,8 @@ impl Stack {
     /// Refuses a request for which there is no room, and keeps nothing of it.
     fn turn_away(&mut self, request: &Request, from: &From) {
         Counts::add(&self.counts.shed);
-        if request.method == Method::Ack {
+        // Strangers get silence, now more than ever.
+        if request.method == Method::Ack || !self.links.gate.knows(from.peer.addr.ip()) {
             return;
         }
         let mut response = message::respond(request, 503, None);

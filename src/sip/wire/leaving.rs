@@ -52,10 +52,6 @@ impl Wire {
         let (timers, rules, dice) = (self.config.timers, dial.rules, new_dice());
         let mut uac = Uac::dial(Beginning { id, own, timers, rules, dice }, invite, dial.sdp, &mut out);
         uac.log_in(Digest::new(dial.credentials, &new_token()));
-        if let Some(silence) = dial.silence {
-            // Each of the hops gets so long.
-            out.push(Out::Arm(Timer::Silence, silence.saturating_mul(u32::try_from(hops.len()).unwrap_or(u32::MAX))));
-        }
         let name = (call_id.into_bytes(), tag.into_bytes());
         self.names.insert(name.clone(), id);
         let call =
@@ -76,7 +72,13 @@ impl Wire {
         let hops = std::mem::take(&mut call.hops);
         let hops = if hops.is_empty() { vec![call.peer.clone()] } else { hops };
         self.tracer.request(id, now, false, hops.first().unwrap_or(&call.peer), &request);
+        // Each of the hops gets so long, again when it is asked with a proof.
+        let patience =
+            call.silence.map(|silence| silence.saturating_mul(u32::try_from(hops.len()).unwrap_or(u32::MAX)));
         self.stack.invite(id, request, hops, call.endpoint, call.silence);
+        if let Some(patience) = patience {
+            self.arm(id, Timer::Silence, Some(now + patience));
+        }
     }
 
     /// An ACK to a 2xx is no transaction: it goes straight out, and again with each copy of the 2xx.
