@@ -56,6 +56,8 @@ pub enum Cause {
     BadIdentity,
     /// A signed identity is too old.
     StaleIdentity,
+    /// The caller's side took the call back because somebody else answered it: not a missed call.
+    AnsweredElsewhere,
 }
 
 /// Who is to blame for an ending, or simply who ended it.
@@ -89,7 +91,7 @@ const fn row(cause: Cause, status: u16, q850: u8, label: &'static str, blame: Bl
 }
 
 // In the order of the enum, which a test holds it to.
-const TABLE: [Row; 24] = [
+const TABLE: [Row; 25] = [
     row(Cause::Normal, 200, 16, "normal", Blame::Caller),
     row(Cause::Canceled, 487, 16, "canceled", Blame::Caller),
     row(Cause::Busy, 486, 17, "busy", Blame::Callee),
@@ -115,6 +117,8 @@ const TABLE: [Row; 24] = [
     row(Cause::BadCertificate, 437, 21, "bad_certificate", Blame::Carrier),
     row(Cause::BadIdentity, 438, 21, "bad_identity", Blame::Carrier),
     row(Cause::StaleIdentity, 403, 21, "stale_identity", Blame::Carrier),
+    // Q.850 has had 26 for it since 2018: non-selected user clearing.
+    row(Cause::AnsweredElsewhere, 487, 26, "answered_elsewhere", Blame::Caller),
 ];
 
 impl Cause {
@@ -166,6 +170,21 @@ impl Cause {
         }
     }
 
+    /// What a goodbye means that gives this Q.850 cause (RFC 3326): a network that broke down under a talk says so.
+    pub fn of_goodbye(q850: Option<u8>) -> Cause {
+        match q850 {
+            // Destination out of order, no circuit, network out of order, temporary failure, congestion, channel or
+            // resource not available, recovery on timer expiry, protocol error.
+            Some(27 | 34 | 38 | 41 | 42 | 44 | 47 | 102 | 111) => Cause::ServerFailure,
+            _ => Cause::Normal,
+        }
+    }
+
+    /// Whether the caller's side took the call back while it rang.
+    pub fn is_canceled(self) -> bool {
+        matches!(self, Cause::Canceled | Cause::AnsweredElsewhere)
+    }
+
     /// The cause of a route's refusal, for the record.
     pub fn of_refusal(status: u16) -> Cause {
         match status {
@@ -178,7 +197,7 @@ impl Cause {
     /// left, or says that we gave up, has told nothing of the caller.
     pub fn passed_on(self) -> Cause {
         match self {
-            Cause::Normal | Cause::Canceled | Cause::Replaced => Cause::Unavailable,
+            Cause::Normal | Cause::Canceled | Cause::AnsweredElsewhere | Cause::Replaced => Cause::Unavailable,
             other => other,
         }
     }
@@ -187,7 +206,9 @@ impl Cause {
     pub fn as_failure(self) -> Failure {
         match self {
             Cause::Busy => Failure::Busy,
-            Cause::NoAnswer | Cause::Unavailable | Cause::Canceled | Cause::TooLong => Failure::NoAnswer,
+            Cause::NoAnswer | Cause::Unavailable | Cause::Canceled | Cause::AnsweredElsewhere | Cause::TooLong => {
+                Failure::NoAnswer
+            }
             Cause::Declined | Cause::Forbidden | Cause::NotAllowed => Failure::Declined,
             Cause::NotFound => Failure::InvalidNumber,
             Cause::NoMedia => Failure::MediaError,
@@ -218,6 +239,14 @@ mod tests {
         for (at, row) in TABLE.iter().enumerate() {
             assert_eq!(row.cause as usize, at, "{:?}", row.cause);
         }
+    }
+
+    #[test]
+    fn a_goodbye_of_a_network_is_no_persons_goodbye() {
+        assert_eq!(Cause::of_goodbye(None), Cause::Normal);
+        assert_eq!(Cause::of_goodbye(Some(16)), Cause::Normal);
+        assert_eq!(Cause::of_goodbye(Some(38)), Cause::ServerFailure);
+        assert_eq!(Cause::of_goodbye(Some(38)).blame(), Blame::Carrier);
     }
 
     #[test]

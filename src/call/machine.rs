@@ -328,7 +328,7 @@ impl Call {
             self.released(out);
         } else if leg == self.caller {
             let cause = if self.phase == Phase::Ringing && cause == Cause::Normal { Cause::Canceled } else { cause };
-            let by = if cause == Cause::Canceled { Blame::Caller } else { cause.blame() };
+            let by = cause.blame();
             self.end(cause, by, out);
         } else if self.agent == Some(leg) {
             self.agent = None;
@@ -418,9 +418,9 @@ impl Call {
 
     fn sum_up(&mut self, cause: Cause, by: Blame) -> Outcome {
         // RFC 3261 §9.2: a CANCEL only succeeds before the final answer, so ours crossed it and was never sent.
-        let answered = self.answered.filter(|_| cause != Cause::Canceled);
+        let answered = self.answered.filter(|_| !cause.is_canceled());
         let status = match (answered, cause) {
-            (_, Cause::Canceled) => Status::Canceled,
+            (_, Cause::Canceled | Cause::AnsweredElsewhere) => Status::Canceled,
             (None, Cause::NoAnswer) if self.passed_to.is_some() => Status::NoAnswer,
             (None, _) | (_, Cause::Internal | Cause::AgentLost | Cause::NotAcknowledged | Cause::NoMedia) => {
                 Status::Failed

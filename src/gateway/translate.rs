@@ -14,14 +14,15 @@ use super::mailbox::Post;
 /// What a dialog's event means to the call it belongs to; `None` for what a call need not know.
 pub(super) fn post(leg: LegId, event: SipEvent) -> Option<Post> {
     let event = match event {
-        SipEvent::Canceled { .. } => Event::HungUp { leg, cause: Cause::Canceled },
+        SipEvent::Canceled { elsewhere: true, .. } => Event::HungUp { leg, cause: Cause::AnsweredElsewhere },
+        SipEvent::Canceled { elsewhere: false, .. } => Event::HungUp { leg, cause: Cause::Canceled },
         SipEvent::AckMissing { .. } => Event::HungUp { leg, cause: Cause::NotAcknowledged },
         SipEvent::Ringing { sdp: Some(sdp), .. } => return Some(Post::Early { leg, sdp }),
         SipEvent::Ringing { sdp: None, .. } => Event::LegRinging { leg },
         SipEvent::Info { content_type, body, .. } => {
             return keys::in_info(&content_type, body.reveal()).map(|digit| Post::Key { leg, digit });
         }
-        SipEvent::Ended { by: By::Them, .. } => Event::HungUp { leg, cause: Cause::Normal },
+        SipEvent::Ended { by: By::Them, cause, .. } => Event::HungUp { leg, cause: Cause::of_goodbye(cause) },
         SipEvent::Failed { failure, .. } => return Some(Post::NotPlaced { leg, failure }),
         SipEvent::Answered { sdp, .. } => return Some(Post::Answered { leg, sdp }),
         SipEvent::Confirmed { sdp: Some(sdp), .. } => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::{Cause, Command, ConsentResult, Destination, Outcome, ReferProgress, Status, Timer, Wiring};
+use crate::call::{Command, ConsentResult, Destination, Outcome, ReferProgress, Status, Timer, Wiring};
 use crate::model::{LegId, RunId};
 
 /// Watches the commands of one call.
@@ -161,7 +161,7 @@ impl Watch {
     }
 
     fn check_sum(&mut self, outcome: &Outcome) {
-        let canceled = outcome.cause == Cause::Canceled;
+        let canceled = outcome.cause.is_canceled();
         let wanted = self.caller_answered && !canceled;
         if outcome.answered.is_some() != wanted {
             self.broken.push(format!("the record says answered: {}", !wanted));

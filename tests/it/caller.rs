@@ -138,6 +138,12 @@ impl Caller {
         self.send(self.request("CANCEL", 1, "").as_bytes());
     }
 
+    /// Takes the call back because another telephone has answered it (RFC 3326).
+    pub(crate) fn cancel_answered_elsewhere(&self) {
+        let reason = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nContent-Length";
+        self.send(self.request("CANCEL", 1, "").replacen("Content-Length", reason, 1).as_bytes());
+    }
+
     pub(crate) fn ack(&self) {
         self.send(self.request("ACK", 1, "").as_bytes());
     }

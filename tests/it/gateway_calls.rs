@@ -161,6 +161,26 @@ fn a_caller_who_gives_up_while_it_rings_gets_487_and_a_record() {
 }
 
 #[test]
+fn a_call_that_another_telephone_answers_is_no_missed_call() {
+    let _machine = shared();
+    let rig = Rig::new(&[]);
+    let gateway = Gateway::start(&rig);
+    let mut caller = Caller::new(gateway.udp, "103");
+
+    caller.invite();
+    caller.expect("180");
+    caller.cancel_answered_elsewhere();
+    caller.expect("487");
+    caller.ack();
+
+    let event = rig.mock.event().json();
+    assert_eq!(
+        (&event["data"]["status"], &event["data"]["endReason"]),
+        (&"CANCELED".into(), &"answered_elsewhere".into())
+    );
+}
+
+#[test]
 fn refusals_say_what_the_route_says() {
     let _machine = shared();
     let rig = Rig::new(&[]);
