@@ -35,7 +35,7 @@ enum What {
         /// Where to; the same name without `.sealed` when left out
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// A file with the master key, instead of the one under [recordings]: for one that was replaced
+        /// A file with the master key, instead of the one under `[recordings]`: for one that was replaced
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
         /// Print one JSON object: out, octets, whole

@@ -1,6 +1,6 @@
 //! Calls of browsers: their descriptions, addresses, keys and audio.
 //!
-//! A browser's offer becomes an answer and a peer; one thread ([`wire`]) carries the audio of all peers over one UDP port
+//! A browser's offer becomes an answer and a peer; one thread (`wire`) carries the audio of all peers over one UDP port
 //! for each family, and tells the gateway when one is connected and when it is gone. ICE, STUN and the descriptions are
 //! ours; DTLS and SRTP are the crate `rtc`'s. Never knows about calls, HTTP or who may call: the gateway asks, and gives a
 //! pipe to the media worker. Start at [`WebRtc::invite`].
